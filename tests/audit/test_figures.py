@@ -148,9 +148,9 @@ def test_the_bars_of_a_page_have_the_signed_numbers_on_one_axis() -> None:
 
 
 def test_a_point_falls_in_one_of_a_hundred_cells() -> None:
-    points = [("0.0499", "0"), ("0.05", "0.95"), ("0.0501", "0.99"), ("0.5", "1"), ("0.499", "0.1")]
-    counts = figures.cells([(D(u), D(f)) for u, f in points], (D("0.5"), D(1)))
-    assert list(counts.items()) == [((0, 0), 1), ((1, 9), 2), ((9, 1), 1), ((9, 9), 1)]
+    points = [("0.0499", "0"), ("0.05", "0.72"), ("0.0501", "0.79"), ("0.5", "0.8"), ("0.499", "0.4")]
+    counts = figures.cells([(D(u), D(f)) for u, f in points], (D("0.5"), D("0.8")))
+    assert list(counts.items()) == [((0, 0), 1), ((1, 9), 2), ((9, 5), 1), ((9, 9), 1)]
 
 
 PAIR = {"utility": D("0.1"), "forgetting": D("0.25")}

@@ -6,7 +6,7 @@ import pytest
 
 from froc.audit import rendering
 from froc.audit.rendering import appendix, summary
-from froc.audit.rendering.meanings import NAMELESS, as_defined, meaning
+from froc.audit.rendering.meanings import NAMELESS, as_defined, meaning, measured_by
 from froc.measuring.named_risks import KNOWN
 from tests.audit.conftest import Made
 
@@ -44,6 +44,24 @@ def test_another_measurement_has_not(risk: str, metric: str) -> None:
 )
 def test_a_metric_of_the_same_has_them(risk: str, metric: str) -> None:
     assert meaning(risk, metric) != NAMELESS
+
+
+@pytest.mark.parametrize(
+    ("metric", "says"),
+    [
+        ("extraction_strength", "extraction strength"),
+        ("truth_ratio:form=margin,k=2", "truth ratio (form=margin, k=2)"),
+        ("rouge_l/utility", "ROUGE-L"),
+        ("rouge_l@drift", "ROUGE-L, under drift"),
+        ("rouge_l@drift/utility", "ROUGE-L, on retain queries, under drift"),
+        ("rouge_l@drift+many_shots:k=3,n=2", "ROUGE-L, worst of: drift, many shots (k=3, n=2)"),
+        ("rouge_l/earlier", "ROUGE-L, on queries of earlier requests"),
+        ("rouge_l/earlier-0", "ROUGE-L, on queries of earlier requests"),
+        ("rouge_l@drift/earlier-2", "ROUGE-L, on queries of request 2, under drift"),
+    ],
+)
+def test_a_measurement_is_in_words_with_its_queries_and_attacks(metric: str, says: str) -> None:
+    assert measured_by(metric) == says
 
 
 def test_page_1_says_of_a_metric_of_something_else_nothing_that_it_does_not_measure(good: Made) -> None:

@@ -1,0 +1,89 @@
+"""Small rules of the cross-checks, case by case; what they refuse in whole bundles is in test_checks."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import polars as pl
+import pytest
+
+from froc.audit import cross_checks
+from froc.errors import VerificationError
+
+
+@pytest.mark.parametrize(
+    ("config", "is_of"),
+    [
+        ("c0007", True),
+        ("c0007-s21-m0750", True),
+        ("c0008", False),
+        ("c0008-s7-m0007", False),
+        # no search gives these names
+        ("c007", False),
+        ("c0007-", False),
+        ("c0007-m0750", False),
+        ("base", False),
+        ("", False),
+    ],
+)
+def test_a_name_is_of_the_trial_whose_number_it_has(config: str, is_of: bool) -> None:
+    assert cross_checks._is_of(config, 7) is is_of
+
+
+def test_a_trial_has_its_end_and_each_stop_as_configurations() -> None:
+    stop: Any = SimpleNamespace(config="c0007-s21-m0750", stop=21, mix="0.75")
+    line: Any = SimpleNamespace(config="c0007", params={"lr": "0.1"}, variants=[stop])
+    assert cross_checks._configurations(line) == [
+        ("c0007", {"lr": "0.1"}),
+        ("c0007-s21-m0750", {"lr": "0.1", "stop": 21, "mix": "0.75"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "earlier"),
+    [
+        ({"forgetting": "rouge_l", "utility": "rouge_l/utility"}, False),
+        ({"forgetting": "rouge_l", "earlier": "rouge_l/earlier"}, True),
+        ({"forgetting": "rouge_l", "earlier-2": "rouge_l@drift/earlier-2"}, True),
+        ({}, False),
+    ],
+)
+def test_a_plan_measures_earlier_requests_where_any_metric_has_their_queries(
+    metrics: dict[str, str], earlier: bool
+) -> None:
+    plan: Any = SimpleNamespace(metrics=metrics)
+    assert cross_checks._measures_earlier(plan) is earlier
+
+
+def test_rows_of_the_base_model_stand_apart() -> None:
+    losses = pl.DataFrame({"config": ["c0000", cross_checks.BASE, "c0001"], "loss": [1, 2, 3]})
+    candidates, base = cross_checks._divided(losses)
+    assert candidates["loss"].to_list() == [1, 3]
+    assert base is not None
+    assert base["loss"].to_list() == [2]
+    assert cross_checks._divided(candidates)[1] is None
+
+
+@pytest.mark.parametrize(("search", "in_order"), [(["a", "b"], True), (["a", "c"], False), (["a", "d"], False)])
+def test_units_of_older_plans_are_searched_before_the_others_in_the_order_of_their_names(
+    search: list[str], in_order: bool
+) -> None:
+    units = search + ["c", "e"]
+    rows = pl.DataFrame({"split": ["search"] * 2 + ["calibration"] * 2, "unit": units})
+    if in_order:
+        cross_checks._draw(rows, "forgetting")
+    else:
+        with pytest.raises(VerificationError, match="the forgetting units were not divided in the order"):
+            cross_checks._draw(rows, "forgetting")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "alike"),
+    [
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, True),
+        ({"a": 1}, {"a": True}, False),
+        (["1"], [1], False),
+        ([1, 2], [2, 1], False),
+    ],
+)
+def test_documents_are_the_same_as_json(first: Any, second: Any, alike: bool) -> None:
+    assert cross_checks.same(first, second) is alike
