@@ -8,6 +8,7 @@ import pytest
 
 from froc.audit import cross_checks
 from froc.errors import VerificationError
+from froc.risk.control import BASE
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_a_plan_measures_earlier_requests_where_any_metric_has_their_queries(
 
 
 def test_rows_of_the_base_model_stand_apart() -> None:
-    losses = pl.DataFrame({"config": ["c0000", cross_checks.BASE, "c0001"], "loss": [1, 2, 3]})
+    losses = pl.DataFrame({"config": ["c0000", BASE, "c0001"], "loss": [1, 2, 3]})
     candidates, base = cross_checks._divided(losses)
     assert candidates["loss"].to_list() == [1, 3]
     assert base is not None
@@ -67,7 +68,7 @@ def test_rows_of_the_base_model_stand_apart() -> None:
 def test_units_of_older_plans_are_searched_before_the_others_in_the_order_of_their_names(
     search: list[str], in_order: bool
 ) -> None:
-    units = search + ["c", "e"]
+    units = [*search, "c", "e"]
     rows = pl.DataFrame({"split": ["search"] * 2 + ["calibration"] * 2, "unit": units})
     if in_order:
         cross_checks._draw(rows, "forgetting")

@@ -14,10 +14,8 @@ from froc.loss_table import SCHEMA
 
 
 def _table(rows: int) -> pl.DataFrame:
-    # columns of text take any value, and numbers are 0
-    return pl.DataFrame({name: ["a" if kind == pl.String else "0"] * rows for name, kind in SCHEMA.items()}).cast(
-        dict(SCHEMA)
-    )
+    values = {name: ["a" if kind == pl.String else "0"] * rows for name, kind in SCHEMA.items()}
+    return pl.DataFrame(values).select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
 
 
 def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
