@@ -194,6 +194,14 @@ def test_gu_moves_to_the_nearest_update_that_raises_no_kept_retain_loss() -> Non
     assert Harmless(1)(harmless, UpdateInputs({"retain": g}, moments, {})) is harmless
 
 
+def test_gu_adds_adamws_epsilon_to_the_metric() -> None:
+    """At moments of 1e-16 and 9e-16 the metric is 2e-8 and 4e-8: two thirds of what is taken away come from the first."""
+    ones = {"w": torch.ones(2, dtype=torch.float64)}
+    moments = {"w": torch.tensor([1e-16, 9e-16], dtype=torch.float64)}
+    result = Harmless(1)(ones, UpdateInputs({"retain": ones}, moments, {}))
+    assert result["w"].tolist() == pytest.approx([-1 / 3, 1 / 3])
+
+
 def test_gu_on_the_realised_step_and_without_memory_it_is_the_method_itself(
     bench: TrialRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,9 +47,26 @@ def test_a_length_uses_its_room_and_no_more(law: Any, first: float) -> None:
 
     length, taken = longest(more, first, 0.1)
     assert len(tried) <= TRIES
-    assert length in tried
+    # nothing is tried beyond the first length that uses nearly all of its room
+    assert length == tried[-1]
+    assert not any(NEAR * 0.1 <= law(shorter) <= 0.1 for shorter in tried[:-1])
     assert taken == law(length)
     assert NEAR * 0.1 <= taken <= 0.1
+
+
+@pytest.mark.parametrize(("used", "tries"), [(0.0801, 1), (0.1, 1), (0.0799, 2)])
+def test_a_first_length_is_taken_where_it_uses_four_fifths_of_its_room(used: float, tries: int) -> None:
+    """The next aims at nine tenths, by a square law."""
+    tried: list[float] = []
+
+    def more(length: float) -> float:
+        tried.append(length)
+        return used * length**2
+
+    length, taken = longest(more, 1.0, 0.1)
+    assert len(tried) == tries
+    assert length == pytest.approx(1.0 if tries == 1 else math.sqrt(0.09 / used))
+    assert taken == pytest.approx(used if tries == 1 else 0.09)
 
 
 def test_where_every_length_is_too_long_none_is_taken() -> None:

@@ -203,6 +203,18 @@ def test_labels_are_the_same_however_rows_are_cut_and_passes_recomputed(monkeypa
         assert not torch.allclose(whole[name].output_values, with_another_seed[name].output_values, rtol=1e-3)
 
 
+def test_the_diagonal_is_the_same_however_many_rows_are_multiplied_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, rows = _model("llama"), encoded(9, V)
+    layers = _linear(model)
+    basis = spectra(model, layers, rows, 4)
+    whole = ekfac_diagonal(model, layers, rows, 4, basis)
+    elements = max(factors.inputs.numel() for factors in basis.values())
+    for limit in (1, 4 * elements):
+        monkeypatch.setattr(kronecker, "ELEMENTS", limit)
+        cut = ekfac_diagonal(model, layers, rows, 4, basis)
+        assert all(torch.allclose(whole[name], cut[name], rtol=1e-9) for name in layers)
+
+
 def test_matrices_are_found_by_name_across_architectures() -> None:
     import re
 
