@@ -209,7 +209,8 @@ def test_the_front_has_each_candidate_with_a_line_to_its_bounds() -> None:
     assert places(picture, "dot ok", "transform") == [("translate(163.0 157.0)",)]
     assert places(picture, "box not", "transform") == [("translate(373.0 228.5)",)]
     assert places(picture, "ring", "cx", "cy") == [("163.0", "157.0")]
-    assert words(picture)[2:] == ("Pareto front and tested configurations",) * 2
+    title = "Pareto front and tested configurations"
+    assert words(picture) == ("plot", "0 0 500 344", title, title)
     # a line takes two points
     assert paths(figures.front(line[:1], rows, PAIR), "front") == []
     assert paths(figures.front(line[:2], rows, PAIR), "front") == ["M163.0 85.5L268.0 228.5"]
@@ -239,7 +240,15 @@ def test_the_bound_under_shift_meets_the_budget_at_the_radius() -> None:
         *[(x, "145", rho) for x, rho in zip(("48.0", "93.0", "138.0", "183.0", "228.0"), ("0", "0.05", "0.1", "0.15", "0.2"), strict=True)],
     ]  # fmt: skip
     assert words(picture) == ("small", "0 0 240 164", "<r> & s: bound under shift", "<r> & s: bound under shift")
-    assert [text.text for text in drawn(picture).iter("text")][-1] == "<r> & s"
+    below = list(drawn(picture).iter("text"))[-1]
+    assert (below.text, below.get("x"), below.get("y")) == ("<r> & s", "138", "161")
+
+
+@pytest.mark.parametrize(("name", "shown"), [("n" * 32, "n" * 32), ("n" * 33, "n" * 31 + "…")])
+def test_a_name_below_a_picture_is_cut_and_its_title_is_not(name: str, shown: str) -> None:
+    picture = figures.shift(name, SHIFTED, D("0.1"), None)
+    assert list(drawn(picture).iter("text"))[-1].text == shown
+    assert words(picture)[2] == f"{name}: bound under shift"
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """Search losses put configurations in order: p-values, excess and places, worked out by hand."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
 import pytest
 
+from froc import hashing
+from froc.risk.certificate import Candidate
 from froc.search.run_folder import TrialRecord
 from froc.search.sealed import ranking
 from froc.search.sealed.ranking import Leaderboard
@@ -41,6 +44,12 @@ def test_a_p_value_is_of_the_sum_of_losses() -> None:
 )  # fmt: skip
 def test_losses_far_above_the_budget_are_implausible(total: int, count: int, units: int, plausible: bool) -> None:
     assert ranking._plausible(total, count, units, 0.1) == plausible
+
+
+@pytest.mark.parametrize(("alpha", "plausible"), [(0.09, False), (0.11, True)])
+def test_a_chance_of_a_hundredth_is_the_least_that_is_plausible(alpha: float, plausible: bool) -> None:
+    """Both of two units lost: 0.0081 and 0.0121."""
+    assert ranking._plausible(2_000, 2, 2, alpha) == plausible
 
 
 def test_calibration_is_worth_opening_for_a_candidate_that_is_plausible_under_every_risk() -> None:
@@ -86,6 +95,13 @@ def test_those_within_budget_come_first_and_then_two_near_misses() -> None:
     assert order(board({(7, "b"): 15, (3, "a"): 15})) == ["a", "b"]
 
 
+def test_each_configuration_has_one_place() -> None:
+    ranked = board({(0, "e"): 40, (1, "d"): 12, (2, "b"): 10, (3, "c"): 11, (4, "a"): 2}).ranked
+    assert [r.record.config for r in ranked] == ["a", "b", "c", "d", "e"]
+    assert [r.excess for r in ranked] == pytest.approx([-0.8, 0.0, 0.1, 0.2, 3.0])
+    assert [r.totals for r in ranked] == [(2_000,), (10_000,), (11_000,), (12_000,), (40_000,)]
+
+
 def test_candidates_weigh_one_over_their_rank() -> None:
     leaderboard = board({(0, "b"): 5, (1, "a"): 2, (2, "c"): 11})
     assert [(c.config, c.method, c.params, c.weight) for c in leaderboard.candidates] == [
@@ -112,3 +128,31 @@ def test_a_configuration_without_losses_of_a_budgeted_risk_is_not_ranked() -> No
     assert empty.with_trials([record], {"a": {"r": (0, 100)}}).ranked == ()
     assert empty.with_trials([record], {}).ranked == ()
     assert len(empty.with_trials([record], {"a": {"r": (0, 100), "s": (0, 100), "more": (0, 100)}}).ranked) == 1
+
+
+def test_a_seal_lists_its_candidates_and_names_weights_only_where_they_are_known() -> None:
+    """Optional entries are left out, so that seals of older versions keep their digests."""
+    unbound = Candidate("c0001", "npo", {"lr": 1}, 1.0)
+    seal = ranking.document([unbound], plan="p", losses="l", trials=4, queries={"forgetting": "q"})
+    assert seal == {
+        "format": 1, "plan": "p", "search_losses": "l", "trials": 4,
+        "candidates": [{"config": "c0001", "method": "npo", "params": {"lr": 1}, "weight": 1.0}],
+        "calibration": {"forgetting": "q"}, "order": None,
+    }  # fmt: skip
+    bound = replace(unbound, weights_digest="w")
+    whole = ranking.document(
+        [bound], plan="p", losses="l", trials=4, queries={"forgetting": "q"}, order=[("forgetting", "u", "q")], base="b",
+        files={"config.json": "f"},
+    )  # fmt: skip
+    assert whole == seal | {
+        "candidates": [seal["candidates"][0] | {"weights_digest": "w"}], "order": [["forgetting", "u", "q"]],
+        "base_weights_digest": "b", "model_files": {"config.json": "f"},
+    }  # fmt: skip
+
+
+def test_a_seals_question_is_of_all_of_it_but_the_digest_of_its_plan_file() -> None:
+    seal = {"plan": "p", "candidates": ["a"]}
+    asked = ranking.question(seal, "identity")
+    assert asked == ranking.question({**seal, "plan": "written again"}, "identity")
+    assert asked == hashing.sha256_json({"plan": "identity", "seal": {"candidates": ["a"]}})
+    assert asked not in (ranking.question(seal, "another"), ranking.question({**seal, "candidates": []}, "identity"))
