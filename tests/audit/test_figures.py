@@ -274,10 +274,10 @@ def test_no_radius_has_no_dot_and_a_bound_far_above_the_budget_has_room() -> Non
 
 
 def test_classes_of_losses_are_as_wide_as_their_range_and_as_high_as_their_number() -> None:
-    picture = figures.classes("r", [(0, 0, 5), (100, 300, 20), (500, 501, 10), (1000, 1000, 1)])
+    picture = figures.classes("r", [(0, 0, 5), (100, 900, 20), (500, 501, 10), (1000, 1000, 1)])
     assert places(picture, "cell", "x", "y", "width", "height") == [
         ("6.0", "27.5", "3.0", "8.5"),
-        ("30.8", "2.0", "49.6", "34.0"),
+        ("30.8", "2.0", "198.4", "34.0"),
         ("130.0", "19.0", "3.0", "17.0"),
         ("254.0", "34.3", "3.0", "1.7"),
     ]

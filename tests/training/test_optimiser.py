@@ -1,5 +1,6 @@
 """An optimiser's step by hand: AdamW's first step, and what filters make of it."""
 
+import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -41,10 +42,12 @@ class Frozen(UpdateFilter):
         return {name: torch.zeros_like(value) for name, value in update.items()}
 
 
-def started(gradient: list[float], **more: Any) -> tuple[PhaseOptimiser, Parameter]:
+def started(
+    gradient: list[float], autocast: torch.dtype | None = None, **more: Any
+) -> tuple[PhaseOptimiser, Parameter]:
     """Before the first of four steps, at a learning rate of a tenth, from (1, -2)."""
     parameter = Parameter(torch.tensor([1.0, -2.0]))
-    made = PhaseOptimiser(torch.device("cpu"), Engine())
+    made = PhaseOptimiser(torch.device("cpu"), Engine(autocast=autocast))
     made.start(Phase(PARTS, **more), {"w": parameter}, 0.1, 4)
     parameter.grad = torch.tensor(gradient)
     return made, parameter
@@ -154,3 +157,64 @@ def test_gradients_stay_where_they_are_if_nobody_reads_them_apart() -> None:
     made.store_gradients("forget")
     assert parameter.grad is not None
     assert made._gradients == {}
+
+
+def one_step(made: PhaseOptimiser, parameter: Parameter, gradient: list[float]) -> list[float]:
+    parameter.grad = torch.tensor(gradient)
+    made.prepare_gradients(lambda *_: None, {})
+    assert made.apply_step(True, {}) == ""
+    return parameter.tolist()
+
+
+def test_a_step_after_a_restored_state_is_the_one_that_would_have_come() -> None:
+    """With the moments and the place in the schedule of the steps before."""
+    first, before = started([0.3, -0.4])
+    for _ in range(2):
+        one_step(first, before, [0.3, -0.4])
+    second, after = started([0.0, 0.0])
+    # a state is not copied, and the first goes on
+    second.restore(copy.deepcopy(first.checkpoint(training=True)))
+    after.data = before.detach().clone()
+    wanted = one_step(first, before, [-0.1, 0.2])
+    assert one_step(second, after, [-0.1, 0.2]) == wanted
+    fresh, anew = started([0.0, 0.0])
+    anew.data = torch.tensor([1.0, -2.0])
+    assert one_step(fresh, anew, [-0.1, 0.2]) != wanted
+
+
+def test_the_state_of_an_edit_has_no_optimiser() -> None:
+    made, _ = started([0.3, -0.4])
+    saved = made.checkpoint(training=False)
+    assert saved["optimiser"] is None
+    assert saved["schedule"] is None
+    made.restore(saved)
+
+
+def test_the_loss_is_scaled_in_float16_alone() -> None:
+    loss = torch.tensor(0.5)
+    assert float(started([0.0, 0.0])[0].scaled(loss)) == 0.5
+    assert float(started([0.0, 0.0], torch.bfloat16)[0].scaled(loss)) == 0.5
+    assert float(started([0.0, 0.0], torch.float16)[0].scaled(loss)) == 2048.0
+
+
+def test_twenty_steps_in_a_row_are_skipped_while_a_loss_scale_is_found() -> None:
+    """A finite one begins the count anew; each skipped one halves the scale."""
+    made, parameter = started([0.0, 0.0], torch.float16)
+
+    def step(value: float) -> str:
+        made.scaled(torch.tensor(value))
+        parameter.grad = torch.tensor([value, 0.0])
+        finite = bool(torch.isfinite(made.prepare_gradients(lambda *_: None, {})))
+        return made.apply_step(finite, {})
+
+    assert [step(float("inf")) for _ in range(20)] == [""] * 20
+    assert parameter.tolist() == [1.0, -2.0]
+    assert made._scaler.get_scale() == 2.0**12 / 2.0**20
+    assert step(0.0) == ""
+    assert [step(float("inf")) for _ in range(20)] == [""] * 20
+    assert made.checkpoint(training=True)["skipped"] == 20
+    restored, _ = started([0.0, 0.0], torch.float16)
+    restored.restore(made.checkpoint(training=True))
+    assert restored._scaler.get_scale() == made._scaler.get_scale()
+    assert restored.checkpoint(training=True)["skipped"] == 20
+    assert step(float("inf")) == "the training loss or its gradient is not finite"
