@@ -140,3 +140,10 @@ def test_a_phase_trains_the_parameters_in_whose_names_its_expression_is_found() 
     made = phase(NLL("forget"), trains=r"\.1\.mlp")
     assert made.matches("model.layers.1.mlp.up_proj.weight")
     assert not made.matches("model.layers.11.mlp.up_proj.weight")
+
+
+def test_a_phase_by_default_takes_all_steps_at_the_methods_rate() -> None:
+    made = phase(NLL("forget"))
+    assert (made.step_fraction, made.phase_lr_multiplier) == (1.0, 1.0)
+    with pytest.raises(TypeError, match="not both"):
+        Phase({})
