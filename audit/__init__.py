@@ -11,7 +11,7 @@
     cross_checks  chronology  ranking  comparisons  certificate_comparison   a bundle's files against each other, and against
                          what was signed
     verification  assurance  numbered checks that rely on public keys only; what supports a report that verifies
-    reexecution  redraw  losses measured again: the signed statement; the draw, the counts, the resulting bounds
+    reexecution  redraw  reexecution_statement   losses measured again: the signed statement; the draw, the counts, the resulting bounds
     bundle  plan_signing  countersigning   run folder -> signed bundle; signing the plan before the first trial; later additions
     rendering/  exports/     report -> one static page; verified bundle -> formats of other tools
 

@@ -246,6 +246,11 @@ class ComparedPlan(Lenient):
     openings: int = Field(ge=1, le=MANY)
 
 
+def split_point(name: str) -> tuple[str, str, str]:
+    """Configuration, "@" and share of a comparison's point; "", "" and the name for one without a share."""
+    return name.rpartition("@")
+
+
 class Mixture(Strict):
     """The share of the unlearned model in a point, and the configuration that it is a mixture of."""
 
@@ -263,7 +268,7 @@ class ComparedPoint(Strict):
 
     @model_validator(mode="after")
     def _as_named(self) -> Self:
-        entry, at, share = self.config.rpartition("@")
+        entry, at, share = split_point(self.config)
         if f"{self.params.mix:.4f}" != (share if at else "0.0000") or self.params.entry not in (None, entry):
             raise ValueError("the point is mixed by another share than its name says")
         return self

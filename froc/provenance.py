@@ -102,12 +102,22 @@ def _place(point: EntryPoint) -> tuple[Path, ...]:
     if not getattr(top, "__file__", None) or not hasattr(top, "__path__"):
         return (own,)
     folder = Path(str(top.__file__)).resolve().parent
-    others = sorted(path.resolve() for path in folder.rglob("*") if _is_code(path))
-    return (own, *(path for path in others if path != own))
+    if [Path(place).resolve() for place in top.__path__] != [folder]:
+        raise InputError(
+            f"{top.__name__} of the plug-in {point.name} imports modules from other places than {folder}; it is refused"
+        )
+    paths = sorted(folder.rglob("*"))
+    linked = next((path for path in paths if path.is_symlink()), None)
+    if linked is not None:
+        raise InputError(
+            f"{linked} of the plug-in {point.name} is a link, behind which code may change; put what it links to there"
+        )
+    return (own, *(path for path in paths if _is_code(path) and path != own))
 
 
 def _is_code(path: Path) -> bool:
-    return path.suffix in CODE_SUFFIXES and path.parent.name != "__pycache__" and path.is_file()
+    is_cache = path.suffix == ".pyc" and path.parent.name == "__pycache__"
+    return path.suffix in CODE_SUFFIXES and not is_cache and path.is_file()
 
 
 def _below(path: Path, root: Path) -> str:

@@ -127,6 +127,31 @@ def test_a_cache_of_other_code_is_refused(
         provenance.outside(_plan(name))
 
 
+def test_code_in_a_cache_folder_is_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(_package(tmp_path, "cachefolder", record=True))
+    before = provenance.outside(_plan("cachefolder"))[0]["sha256"]
+    (tmp_path / "cachefolder" / "__pycache__").mkdir(exist_ok=True)
+    (tmp_path / "cachefolder" / "__pycache__" / "more.py").write_text("FACTOR = 0\n", encoding="utf-8")
+    assert provenance.outside(_plan("cachefolder"))[0]["sha256"] != before
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "path"])
+def test_code_behind_links_or_elsewhere_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    name, elsewhere = f"linked{kind}", tmp_path / "elsewhere"
+    monkeypatch.syspath_prepend(_package(tmp_path, name, record=True))
+    elsewhere.mkdir()
+    (elsewhere / "code.py").write_text("FACTOR = 0\n", encoding="utf-8")
+    if kind == "file":
+        (tmp_path / name / "code.py").symlink_to(elsewhere / "code.py")
+    elif kind == "folder":
+        (tmp_path / name / "sub").symlink_to(elsewhere, target_is_directory=True)
+    else:
+        extended = f"{METRIC}\n__path__.append({str(elsewhere)!r})\n"
+        (tmp_path / name / "__init__.py").write_text(extended, encoding="utf-8")
+    with pytest.raises(InputError, match="is a link" if kind != "path" else "from other places"):
+        provenance.outside(_plan(name))
+
+
 def test_names_are_read_whole() -> None:
     plan = _plan("extraction_strength@relearning:steps=30,lr=1e+3+role_play/utility")
     assert provenance.named(plan) == [

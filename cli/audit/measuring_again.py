@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,17 +102,20 @@ class Measuring:
         if self.chosen is None:
             return {}
         losses = self.verified.files["losses.csv"]
+        by_unit = reexecution.scope_of(self.verified.facts, None).by_unit
+        scope = redraw.Scope((self.chosen,), by_unit)
+        entry = partial(reexecution.of_model, losses, seed, self.chosen, by_unit)
         if self.chosen in again.failed:
-            return {"model": reexecution.of_model(losses, seed, self.chosen, None, False, None, rows, trained=False)}
+            return {"model": entry(None, False, None, rows, trained=False)}
         lies = None if model is None else model_folder.of_weights(model, self.verified.facts.files)
         same = again.chosen is not None and again.chosen == (self.verified.facts.seal.weights_of(self.chosen) or lies)
         same = same and self._as_saved(again, model)
         if same or model is None:
-            return {"model": reexecution.of_model(losses, seed, self.chosen, again.chosen, same, None, rows)}
-        drawn = redraw.table(losses, redraw.draw(losses, seed, rows, self.chosen))
+            return {"model": entry(again.chosen, same, None, rows)}
+        drawn = redraw.table(losses, redraw.draw(losses, seed, rows, scope))
         table = remeasure(self.make(True), self.seal, self._targets([self.chosen]), drawn, self.progress, model)
-        counts = redraw.compare(drawn, table)
-        return {"model": reexecution.of_model(losses, seed, self.chosen, lies, False, counts, rows)}
+        counts = redraw.compare(drawn, table, scope)
+        return {"model": entry(lies, False, counts, rows)}
 
     def _as_saved(self, again: Again, model: Path | None) -> bool:
         """Whether configuration and tokenizer of the signed model belong to the weights, as far as can be seen."""

@@ -114,7 +114,7 @@ def reexecute(
         raise InputError("--unlearned measures the signed model alone; leave --model out")
     unlearned, model = model_hub.local(unlearned), model_hub.local(model)
 
-    reexecution.refuse_rows(rows)
+    redraw.refuse_rows(rows)
     reexecution.refuse_role(role)
     signer = signing.load_signer(key, words.password())
     known = trusted(signed_by, trust)
@@ -124,8 +124,9 @@ def reexecute(
     verified = verification.check(bundle, replace(known, threshold=1, needed={}), model=unlearned or model)
     config = None if unlearned is None else str(verified.report["config"])
     losses = verified.files["losses.csv"]
-    lines = redraw.draw(losses, seed, rows, config)
-    reexecution.refuse_lines(len(lines), rows)
+    scope = reexecution.scope_of(verified.facts, config)
+    lines = redraw.draw(losses, seed, rows, scope)
+    redraw.refuse_lines(len(lines), rows)
     if not lines:
         raise InputError(f"{bundle} holds no losses that could be measured again: nothing was tested")
     drawn = redraw.table(losses, lines)
@@ -142,7 +143,7 @@ def reexecute(
         measured = measuring.losses(drawn, unlearned)
         of_model = measuring.of_model(measured, model, seed, rows) if unlearned is None else {}
     predicate = reexecution.document(
-        losses, seed, rows, config, redraw.compare(drawn, measured.table), signed=writing.stamped(None), role=role,
+        losses, seed, rows, scope, redraw.compare(drawn, measured.table, scope), signed=writing.stamped(None), role=role,
         keyid=signing.public_of(signer).keyid, harness={"name": "froc", "version": froc.__version__},
         environment=measured.environment, **of_model,
     )  # fmt: skip

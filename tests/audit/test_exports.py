@@ -80,7 +80,11 @@ def test_a_pass_with_a_reservation_is_exported_as_none(
             made,
             lambda measured_again: measured_again.update(
                 redraw.counted(
-                    (made.bundle / "losses.csv").read_bytes(), 7, 299, None, {("c0001", "forgetting"): (1, 3)}
+                    (made.bundle / "losses.csv").read_bytes(),
+                    7,
+                    299,
+                    redraw.Scope(None, frozenset({"utility"})),
+                    {("c0001", "forgetting"): (1, 3)},
                 )
             ),
         )

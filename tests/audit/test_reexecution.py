@@ -13,6 +13,9 @@ import pytest
 from froc.audit import keys, redraw, reexecution, writing
 from froc.errors import InputError, VerificationError
 
+BY_UNIT = frozenset({"utility"})
+"""Risks of the made runs that are means over groups."""
+
 
 def _tail(share: Fraction, rows: int, differed: int) -> Fraction:
     """Probability that at most so many of the drawn rows differ."""
@@ -33,9 +36,9 @@ def predicate(
     """What somebody with the key `other` says after measuring rows again; trained again, the sealed weights came of it."""
     data = losses(made)
     sealed = json.loads((made.bundle / "seal.json").read_text())["candidates"][0]
-    model = reexecution.of_model(data, seed, sealed["config"], sealed["weights_digest"], True, None, 0)
+    model = reexecution.of_model(data, seed, sealed["config"], BY_UNIT, sealed["weights_digest"], True, None, 0)
     return reexecution.document(
-        data, seed, rows, config, {("c0001", "forgetting"): (differed, 3)} if differed else {}, signed=writing.stamped(now), role="auditor",
+        data, seed, rows, redraw.Scope(None if config is None else ("base", config), BY_UNIT), {("c0001", "forgetting"): (differed, 3)} if differed else {}, signed=writing.stamped(now), role="auditor",
         keyid=keys.load_public(made.key.with_name("other.pub")).keyid, harness={"name": "froc", "version": "0.1.0"},
         environment={"python": "3.11.2"}, model=model if config is None else None,
     )  # fmt: skip
@@ -64,7 +67,7 @@ def test_a_seed_draws_the_same_rows_whatever_their_losses(good: Any) -> None:
     assert set(redraw.draw(data, 7, 59)) < set(lines)
     assert redraw.draw(data, 7, 10**6) == list(range(2, data.count(b"\n") + 1))
     text = data.decode().split("\n")
-    assert all(text[line - 1].startswith("c0001,") for line in redraw.draw(data, 7, 299, "c0001"))
+    assert all(text[line - 1].startswith("c0001,") for line in redraw.draw(data, 7, 299, redraw.Scope(("c0001",))))
     counts = redraw.table(data, redraw.draw(data, 1, 100)).group_by("config", "risk").len()["len"].to_list()
     assert counts == [100] * 8
 
@@ -72,7 +75,7 @@ def test_a_seed_draws_the_same_rows_whatever_their_losses(good: Any) -> None:
 def test_bounds_hold_for_all_groups_together(good: Any) -> None:
     """Bonferroni over the groups that are not measured whole, in exact arithmetic; the worst is the statement's."""
     data = losses(good)
-    counted = redraw.counted(data, 7, 99, None, {("c0001", "forgetting"): (2, 5)})
+    counted = redraw.counted(data, 7, 99, redraw.EVERYTHING, {("c0001", "forgetting"): (2, 5)})
     assert len(counted["groups"]) == 8
     assert counted["differed"] == 2
     assert counted["largest"] == 5
@@ -81,7 +84,7 @@ def test_bounds_hold_for_all_groups_together(good: Any) -> None:
         level = Fraction(5, 100) / 8
         assert _tail(share, 99, differed) <= level < _tail(share - 2 * step, 99, differed)
     assert counted["bound"] == max((group["bound"] for group in counted["groups"]), key=float)
-    whole = redraw.counted(data, 7, 10**6, None, {("c0001", "forgetting"): (2, 5)})
+    whole = redraw.counted(data, 7, 10**6, redraw.EVERYTHING, {("c0001", "forgetting"): (2, 5)})
     assert float(whole["bound"]) == pytest.approx(2 / 240, abs=1e-6)
 
 
@@ -144,7 +147,7 @@ def test_a_report_is_reproduced_by_somebody_else(good: Any, copy: Any, now: Any)
     assert result.assurance == "reproduced"
     assert result.reexecution.independent
     assert (
-        "792 of 1920 losses drawn by seed 7, 0 differed; at most 5.00% of the losses of any configuration under any risk differ with 95% confidence"
+        "636 of 1200 losses, or groups of them, drawn by seed 7, 0 differed; at most 4.33% of the losses of any configuration under any risk differ with 95% confidence"
         in result.checks[-1].seen
     )
     assert {name: made.digests()[name] for name in before} == before
@@ -154,8 +157,8 @@ def test_a_report_is_reproduced_by_somebody_else(good: Any, copy: Any, now: Any)
 def test_a_report_is_reproduced_where_enough_rows_were_drawn(good: Any, copy: Any, now: Any) -> None:
     made = copy(good)
     for rows, share, holds in (
-        (98, 0.05, False),
-        (99, 0.05, True),
+        (85, 0.05, False),
+        (86, 0.05, True),
         (99, 0.01, False),
         (240, 0.01, True),
         (1, 0.05, False),
@@ -171,7 +174,7 @@ def test_a_configuration_that_cannot_be_trained_again_reproduces_nothing(good: A
     made = copy(good)
     statement = predicate(made, now)
     config = statement["model"]["config"]
-    statement["model"] = reexecution.of_model(losses(made), 7, config, None, False, None, 0, trained=False)
+    statement["model"] = reexecution.of_model(losses(made), 7, config, BY_UNIT, None, False, None, 0, trained=False)
     put(made, statement)
     result = verify(made)
     assert f"{config} could not be trained again" in result.checks[-1].seen
@@ -179,12 +182,36 @@ def test_a_configuration_that_cannot_be_trained_again_reproduces_nothing(good: A
     assert not {level.name: level.holds for level in result.levels}["L5"]
 
 
-def test_a_model_is_reproduced_on_its_own_rows(good: Any, copy: Any, now: Any) -> None:
+def test_a_model_measured_alone_reproduces_no_report_of_several_candidates(good: Any, copy: Any, now: Any) -> None:
+    """Whether it is certified depends on the others' losses, too; the base model's are drawn in any case."""
     made = copy(good)
     put(made, predicate(made, now, config="c0001"))
     result = verify(made)
-    assert result.reexecution.outcome.of == 480
-    assert result.assurance == "reproduced"
+    assert {(group.config, group.risk) for group in result.reexecution.outcome.groups} == {
+        (config, risk) for config in ("base", "c0001") for risk in ("forgetting", "utility")
+    }
+    assert result.reexecution.outcome.of == 2 * (240 + 60)
+    assert result.assurance == "self_attested"
+    assert "other candidates were not measured again" in result.levels[-1].words
+    assert "of the model, or of the base model, under any risk" in result.reexecution.sentence
+
+
+def test_where_a_risk_is_a_mean_over_groups_whole_groups_are_drawn(good: Any) -> None:
+    """One false group of 60 moves that mean by a sixtieth, however few of the rows are its."""
+    data, scope = losses(good), redraw.Scope(None, BY_UNIT)
+    drawn = redraw.table(data, redraw.draw(data, 7, 20, scope)).filter(pl.col("risk") == "utility")
+    assert drawn.group_by("config").agg(pl.col("unit").n_unique())["unit"].to_list() == [20] * 4
+    whole = redraw.table(data, redraw.draw(data, 7, 10**6)).filter(pl.col("risk") == "utility")
+    assert len(drawn) == len(whole.join(drawn.select("config", "unit").unique(), on=["config", "unit"], how="semi"))
+    first = drawn["unit"][0]
+    honest = drawn.rename({"signed": "loss"}).with_columns(
+        loss=pl.when(pl.col("unit") == first).then(pl.lit(1001)).otherwise(pl.col("loss").cast(pl.Int64))
+    )
+    counts = redraw.compare(drawn, honest, scope)
+    assert counts[drawn["config"][0], "utility"][0] == 1
+    counted = redraw.counted(data, 7, 20, scope, counts)
+    assert {group["of"] for group in counted["groups"] if group["risk"] == "utility"} == {60}
+    assert {group["of"] for group in counted["groups"] if group["risk"] == "forgetting"} == {240}
 
 
 def test_differences_are_counted_and_lower_nothing_to_nothing(good: Any, copy: Any, now: Any) -> None:
@@ -250,6 +277,12 @@ LIES: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
     "a true count as another type": ("reexecution-shape", lambda p: p.update(differed=False)),
     "a further field": ("reexecution-shape", lambda p: p.update(remark="fine")),
     "another schema": ("reexecution-shape", lambda p: p.update(schema="3")),
+    "groups without a number of each": ("reexecution-shape", lambda p: p.update(each=None)),
+    "a number of each without groups": ("reexecution-shape", lambda p: p.update(groups=None)),
+    "no group": ("reexecution-shape", lambda p: p.update(groups=[])),
+    "none of each": ("reexecution-shape", lambda p: p.update(each=0)),
+    "groups in a statement of old": ("reexecution-shape", lambda p: p.update(schema="1")),
+    "a model measured without groups": ("reexecution-shape", lambda p: p["model"].update(how="measured", rows=1, of=1)),
     "made before the report": ("reexecution-before-report", lambda p: p.update(signed="2026-02-01T12:00:00Z")),
     "another signer named": ("reexecution-signer", lambda p: p.update(keyid="c" * 64)),
 }  # fmt: skip
@@ -302,4 +335,4 @@ def test_a_stranger_and_broken_bytes_are_refused(good: Any, copy: Any, now: Any)
 @pytest.mark.parametrize("rows", [0, -1, 10**9])
 def test_rows_that_cannot_be_drawn(rows: int) -> None:
     with pytest.raises(InputError, match="299"):
-        reexecution.refuse_rows(rows)
+        redraw.refuse_rows(rows)

@@ -21,6 +21,7 @@ from froc.audit import (
     documents,
     keys,
     plan_signing,
+    redraw,
     reexecution,
     verification,
     writing,
@@ -156,15 +157,18 @@ def measured_again(
     model: the signed model was measured, too, on 99 of its own.
     """
     losses = (made.bundle / "losses.csv").read_bytes()
+    units = json.loads((made.bundle / "plan.json").read_text())["task"]["units"]
+    by_unit = frozenset(risk for risk, unit in units.items() if unit == "group")
+    scope = redraw.Scope(None if config is None else ("base", config), by_unit)
     statement = reexecution.document(
-        losses, 7, 299, config, {}, signed=writing.stamped(NOW), role="engineer",
+        losses, 7, 299, scope, {}, signed=writing.stamped(NOW), role="engineer",
         keyid=keys.load_public(made.public).keyid, harness={"name": "froc", "version": "0.1.0"},
         environment={"python": "3.11.2"},
     )  # fmt: skip
     if model:
         chosen = made.read()["predicate"]["model"]
         statement["model"] = reexecution.of_model(
-            losses, 7, chosen["config"], chosen["weightsDigest"]["value"], False, {}, 99
+            losses, 7, chosen["config"], by_unit, chosen["weightsDigest"]["value"], False, {}, 99
         )
     change(statement)
     signed, _ = keys.verify((made.bundle / "report.dsse.json").read_bytes(), [keys.load_public(made.public)])
