@@ -281,7 +281,9 @@ def test_the_signed_model_is_measured_again(place: Path, froc: Froc, signed: Pat
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert (document["how"], document["differed"], document["rows"]) == ("model-measured", 0, document["of"])
-    assert document["assurance"] == "reproduced"
+    # one of two candidates, measured alone
+    assert document["assurance"] == "self_attested"
+    assert {group["config"] for group in document["groups"]} == {"base", document["groups"][-1]["config"]}
 
 
 def test_other_data_or_another_model_is_refused(place: Path, froc: Froc, signed: Path, tmp_path: Path) -> None:
@@ -372,7 +374,10 @@ def test_a_folder_that_a_report_names_is_not_opened(tmp_path: Path) -> None:
 def test_a_chosen_configuration_that_cannot_be_trained_is_not_compared(model: Path | None) -> None:
     verified: Any = SimpleNamespace(
         report={"config": "c0001"},
-        facts=SimpleNamespace(files={"model.safetensors": "a" * 64}),
+        facts=SimpleNamespace(
+            files={"model.safetensors": "a" * 64},
+            plan=SimpleNamespace(task=SimpleNamespace(units={"utility": "group"})),
+        ),
         files={"losses.csv": b""},
     )
     again = Again(pl.DataFrame(), None, {}, {}, {"c0001": "no method is called nosuch"})
