@@ -51,6 +51,11 @@ def read(bundle: Mapping[str, bytes], plan: Plan) -> Compared:
         raise VerificationError("comparison-other-plan", "the comparison was sealed under another plan")
     if compared_plan.model.digest != plan.model.digest or compared_plan.task.get("name") != plan.task.name:
         raise VerificationError("comparison-other-task", "the comparison is about another base model or task")
+    # the ledger takes the smallest number that earlier openings of the same queries had planned, which this run's is among
+    if whole.planned > max(compared_plan.openings, plan.openings):
+        raise VerificationError(
+            "comparison-openings", "the comparison says that more openings were planned than plans do"
+        )
     # a task that draws its queries per plan has a different digest in each; the comparison then names this run
     compared = plan.questions is not None and identity(json.loads(bundle["plan.json"])) in _compared(compared_plan)
     if compared_plan.task.get("digest") != plan.task.digest and not compared:

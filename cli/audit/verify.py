@@ -127,8 +127,11 @@ def _reported(result: "Result") -> dict[str, dict[str, str]]:
 
 def _bounds(result: "Result") -> list[str]:
     """The same in words."""
-    confidence = result.report["certificate"]["confidence"]
+    certificate = result.report["certificate"]
+    opening = certificate["opening"]
+    planned = opening["number"] <= opening["planned"]
+    sure = f"confidence {float(certificate['confidence']):g}" if planned else str(opening["statement"])
     return [
-        f"{result.report['config']}: {risk} at most {at_most(float(numbers['at_most']))} (budget {float(numbers['budget']):g}), confidence {float(confidence):g}"
+        f"{result.report['config']}: {risk} at most {at_most(float(numbers['at_most']))} (budget {float(numbers['budget']):g}); {sure}"
         for risk, numbers in _reported(result).items()
     ]

@@ -47,6 +47,7 @@ CASES: dict[str, Case] = {
     "comparison: a point that was not sealed": Case("comparison-shape", document("comparison.json", lambda d: d["seal"]["stages"]["0.95"].update(npo="x/c0009@1.0000")), "compared"),
     "a comparison edited": Case("evidence-digest:comparison.json", lambda m: m.edit("comparison.json", lambda t: t.replace("0.95", "0.94")), "compared"),
     "a comparison about another model": Case("comparison-other-task", _compared(lambda d: d["plan"]["model"].update(digest="1" * 64)), "compared"),
+    "a comparison of more planned openings than any plan has": Case("comparison-openings", _compared(lambda d: d.update(opening=5, planned=10)), "compared"),
     "a comparison of other rows": Case("comparison-other-digest", _compared(lambda d: d["plan"]["task"].update(digest="1" * 64)), "compared"),
     "a comparison of other queries": Case("comparison-other-queries", _compared(lambda d: d["seal"]["calibration"].update(utility="f" * 64)), "compared"),
     "a comparison of a point mixed by nothing": Case("comparison-shape", _compared(lambda d: d["seal"]["candidates"][1]["params"].pop("mix")), "compared"),
