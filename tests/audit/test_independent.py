@@ -20,7 +20,7 @@ AGAIN = "it looks at nothing that was measured again"
 CLOCK = "it looks at no time stamp"
 SEED = "it is given no auditor's seed"
 BLIND = {
-    "a comparison of more planned openings than any plan has": "it does not read comparisons",
+    "a comparison of more planned openings than any plan has": COMPARED,
     "another page": PAGE,
     "a script on the page": PAGE,
     "reason rewritten": WORDS,
