@@ -189,7 +189,7 @@ def calibrate(
 
 def _kept(job: Job, folder: Folder, executor: Executor, candidates: Sequence[Candidate]) -> dict[str, KeptWeights]:
     """config -> its parameters; those that were not kept are trained again with their seeds."""
-    again = missing = [candidate for candidate in candidates if not folder.weights(candidate.config).is_file()]
+    lost = missing = [candidate for candidate in candidates if not folder.weights(candidate.config).is_file()]
     if job.external is not None and missing:
         write_weights(job.external.weights(job.base), folder.weights(EXTERNAL_CONFIG))
         missing = []
@@ -205,7 +205,7 @@ def _kept(job: Job, folder: Folder, executor: Executor, candidates: Sequence[Can
         for config, weights in handed.items():
             write_weights(weights, folder.weights(config))
     paths: dict[str, Path] = {candidate.config: folder.weights(candidate.config) for candidate in candidates}
-    sealed_weights.refuse_retrained(job.base, again, paths, job.external)
+    sealed_weights.refuse_retrained(job.base, lost, paths, job.external)
     return {config: read_weights(path) if executor.remote else path for config, path in paths.items()}
 
 

@@ -249,8 +249,8 @@ def _compared(comparison: Mapping[str, Any] | None, strict: bool) -> dict[str, A
 def _stage(stage: str, strict: bool) -> str:
     if stage == document.BEFORE:
         return "as trained, before mixing"
-    asked = f"mixed to keep {percent(stage)}, by the signer’s word"
-    return asked if strict else f"at {percent(stage)} retained performance"
+    heading = f"mixed to keep {percent(stage)}, by the signer’s word"
+    return heading if strict else f"at {percent(stage)} retained performance"
 
 
 def _pairs(pairs: Sequence[Mapping[str, Any]], order: Sequence[str]) -> list[str]:

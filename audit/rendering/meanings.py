@@ -36,8 +36,8 @@ def meaning(risk: str, metric: str, strict: bool = True) -> str:
 
 def measured_by(metric: str) -> str:
     """A measurement in words: what is measured, on which queries, under the worst of which attacks."""
-    asked = metric.rpartition("/")[2]
-    removed = request_of(asked)
+    pool = metric.rpartition("/")[2]
+    removed = request_of(pool)
     front, _, attacks = (
         (metric if removed is None else metric.rpartition("/")[0]).removesuffix("/utility").partition("@")
     )

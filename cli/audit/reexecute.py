@@ -149,21 +149,25 @@ def reexecute(
     )  # fmt: skip
     writing.replace_file(place, reexecution.sign(verified.payload, predicate, signer))
     everyone = (*known.keys, signing.public_of(signer))
-    again = verification.check(
+    reexecution_of_bundle = verification.check(
         bundle, replace(known, keys=everyone, threshold=1, needed={}), model=unlearned or model
     ).reexecution
-    assert again is not None
+    assert reexecution_of_bundle is not None
     if json_:
-        words.emit({**again.outcome.model_dump(by_alias=True), "assurance": again.assurance})
+        words.emit(
+            {**reexecution_of_bundle.outcome.model_dump(by_alias=True), "assurance": reexecution_of_bundle.assurance}
+        )
     else:
-        for line in (again.sentence, f"signed in {place}"):
+        for line in (reexecution_of_bundle.sentence, f"signed in {place}"):
             words.results.print(words.visible(line), soft_wrap=True)
     for name, why in measured.failed.items():
         words.messages.print(
             words.visible(f"{name} could not be trained again, so that its losses count as others: {why}")
         )
-    if again.differed:
-        raise NotCertifiedError(f"{again.differed} of {again.drawn} losses were not found again")
+    if reexecution_of_bundle.differed:
+        raise NotCertifiedError(
+            f"{reexecution_of_bundle.differed} of {reexecution_of_bundle.drawn} losses were not found again"
+        )
 
 
 def trusted(keys: list[Path] | None, trust: Path | None) -> "Trust":
