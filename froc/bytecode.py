@@ -15,7 +15,7 @@ def refuse_other(source: Path) -> None:
     try:
         cache = Path(importlib.util.cache_from_source(str(source)))
         data = cache.read_bytes()
-    except (FileNotFoundError, NotImplementedError):
+    except (FileNotFoundError, NotImplementedError):  # no cache, or an interpreter that keeps none
         return
     if not _is_used(data, source):
         return
