@@ -14,6 +14,15 @@ from froc.models.weights_digest import DTYPES, Stored
 
 COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers")
 """Configuration keys for the number of layers."""
+LAYERS = COUNTS[0]
+"""The key that most types of models read."""
+LAYERS_OF_TYPE = {
+    "n_layer": ("bloom", "codegen", "ctrl", "gpt-sw3", "gpt2", "gpt_bigcode", "gptj", "openai-gpt", "xlnet"),
+    "n_layers": ("dbrx", "mpt", "xlm"),
+    "num_layers": ("gpt_neo", "xglm"),
+    "decoder_layers": ("bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "marian", "mbart", "mvp", "pegasus", "plbart", "trocr", "whisper"),
+}  # fmt: skip
+"""Key -> the types of models that read it in place of the usual one."""
 BLOCKS = "layers_block_type"
 """Configuration key for a list of layers, which some architectures have instead of a number."""
 FURTHER = "num_nextn_predict_layers"
@@ -29,6 +38,8 @@ PRECISIONS = ("dtype", "torch_dtype")
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 _LAYER = re.compile(r"(.*?)\.([0-9]{1,6})\.")
 _HEAD = re.compile(r"head|embed_out|output", re.IGNORECASE)
+_CAUSAL = re.compile(r"ForCausalLM|ForConditionalGeneration|LMHead|GenerationDecoder")
+"""In the name of an architecture that predicts tokens; others load the same tensors with a new head."""
 
 
 def check(config: Any, tensors: Sequence[Stored]) -> None:
@@ -36,10 +47,11 @@ def check(config: Any, tensors: Sequence[Stored]) -> None:
     text = config.get("text_config") if isinstance(config, dict) else None
     parts = [part for part in (config, text) if isinstance(part, dict)]
     counts = [_count(part, name) for part in parts for name in (*COUNTS, BLOCKS) if name in part]
-    if not counts or None in counts or not _names_architectures(config):
+    if None in counts or not any(map(_says_layers, parts)) or not _names_architectures(config):
         raise VerificationError(
             "model-config-open",
-            "config.json names no architectures, or no number of layers, so that loaders make them up; save the model again",
+            "config.json names no model_type, no architecture that predicts tokens, or not the number of layers by the key that its type reads, "
+            "so that loaders make them up; save the model again",
         )
     _refuse_layers(parts, counts, [tensor.name for tensor in tensors])
     if not any(_HEAD.search(tensor.name) for tensor in tensors) and not _tied(parts):
@@ -52,7 +64,18 @@ def check(config: Any, tensors: Sequence[Stored]) -> None:
 
 def _names_architectures(config: Any) -> bool:
     named = config.get("architectures")
-    return isinstance(named, list) and bool(named) and all(isinstance(name, str) for name in named)
+    return (
+        isinstance(named, list)
+        and bool(named)
+        and all(isinstance(name, str) and _CAUSAL.search(name) for name in named)
+    )
+
+
+def _says_layers(part: dict[str, Any]) -> bool:
+    """Whether a part of a configuration has the key that loaders of its type read; they make up the number where it is missing."""
+    kind = part.get("model_type")
+    own = next((key for key, kinds in LAYERS_OF_TYPE.items() if kind in kinds), LAYERS)
+    return isinstance(kind, str) and (own in part or BLOCKS in part)
 
 
 def _count(part: dict[str, Any], name: str) -> int | None:

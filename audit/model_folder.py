@@ -35,6 +35,8 @@ KERNELS = "_implementation"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 TOKENIZER_FILES = re.compile(r"vocab|merges|(?!special_tokens_map_file).*_file")
 """Keys of a tokenizer's configuration whose text is a path to a file; loaders ignore the excepted one."""
+TOKENIZER_ARGUMENTS = "init_inputs"
+"""Key of a tokenizer's positional arguments, the first of which is its vocabulary's file."""
 TOKENIZER_LISTS = re.compile(r".*_files")
 """Keys of lists of files in the folder; a slash leads out of it."""
 MOST_BYTES = 128 * 2**20
@@ -227,14 +229,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_redirect(name: str, document: Any) -> None:
     """VerificationError for a redirecting key anywhere in a configuration, parts included."""
-    if name == TOKENIZER_CONFIG and isinstance(document, dict):
-        _refuse_outside(name, document)
     left = [document]
     while left:
         part = left.pop()
         if isinstance(part, list):
             left += part
         elif isinstance(part, dict):
+            if name == TOKENIZER_CONFIG:
+                _refuse_outside(name, part)
             for key, value in part.items():
                 if _leads_elsewhere(key, value):
                     raise VerificationError(
@@ -247,7 +249,11 @@ def _refuse_redirect(name: str, document: Any) -> None:
 def _refuse_outside(name: str, document: Mapping[str, Any]) -> None:
     """VerificationError for a tokenizer file outside the folder, which can change while every signed byte stays the same."""
     for key, value in document.items():
-        outside = isinstance(value, str) and bool(value) and TOKENIZER_FILES.fullmatch(key)
+        outside = (
+            any(map(bool, _texts(value)))
+            if key == TOKENIZER_ARGUMENTS
+            else isinstance(value, str) and bool(value) and TOKENIZER_FILES.fullmatch(key)
+        )
         if outside or (TOKENIZER_LISTS.fullmatch(key) and any("/" in text for text in _texts(value))):
             raise VerificationError(
                 "model-outside-file",

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from verifying import make_run
+from synthetic_runs import make_run
 
 from froc.audit import bundle as evidence
 from froc.audit import bundle_files, verification

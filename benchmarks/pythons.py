@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from verifying import make_run
+from synthetic_runs import make_run
 
 from froc.audit import bundle as evidence
 from froc.audit import keys

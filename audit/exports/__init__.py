@@ -56,3 +56,10 @@ def refuse_no_model(result: Result, export_name: str) -> None:
         raise InputError(
             f"this report covers no model, so there is none that {export_name} could be about; export markdown"
         )
+
+
+def confidence(result: Result) -> str | None:
+    """The confidence of the bounds as a decimal; None where the queries were opened more often than planned, so that none holds."""
+    if result.report["opening"] > result.facts.plan.openings:
+        return None
+    return str(result.report["certificate"]["confidence"])

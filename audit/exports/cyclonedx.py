@@ -4,7 +4,7 @@ import json
 from typing import Any
 from uuid import UUID
 
-from froc.audit.exports import ExportContext, refuse_no_model, reported
+from froc.audit.exports import ExportContext, confidence, refuse_no_model, reported
 from froc.audit.exports.markdown import remarks
 from froc.audit.rendering.meanings import measured_by
 from froc.audit.rendering.numbers import cut
@@ -95,7 +95,7 @@ def _budgets(result: Result) -> Json:
 def _declarations(result: Result, context: ExportContext) -> Json:
     report, row = result.report, reported(result) or {}
     risks = sorted(report["certificate"]["budget"])
-    passed = result.passes
+    passed, stated = result.passes, confidence(result)
     refusal = f"Not claimed: {'; '.join([report['verdict'], *result.reservations])}."
     signers = [{"role": s["role"], "organization": {"name": f"holder of key {s['keyid']}"}} for s in report["signers"]]
     document = {"type": "attestation", "url": context.url or "report.dsse.json", "hashes": [_hash(result.payload)]}
@@ -110,7 +110,7 @@ def _declarations(result: Result, context: ExportContext) -> Json:
                         "requirement": f"budget-{risk}",
                         "claims": [f"claim-{risk}"],
                         "conformance": {"score": 1 if passed else 0, "rationale": "; ".join([report["certificate"]["reason"], *result.reservations])[:1000]},
-                        "confidence": {"score": float(report["certificate"]["confidence"])},
+                        **({} if stated is None else {"confidence": {"score": float(stated)}}),
                     }
                     for risk in risks
                 ],
@@ -120,7 +120,7 @@ def _declarations(result: Result, context: ExportContext) -> Json:
             {
                 "bom-ref": f"claim-{risk}",
                 "target": MODEL,
-                "predicate": f"{risk} risk at most {row['cur'][risk]['simultaneous']}",
+                "predicate": f"{risk} risk at most {row['cur'][risk]['simultaneous']}" + ("" if stated else ", with no stated confidence"),
                 "reasoning": f"Bound: {report['certificate']['bound'].get(risk, 'of its parts')}; {report['certificate']['procedure']}.",
                 "evidence": [REPORT],
                 "counterEvidence": [LIMITED],

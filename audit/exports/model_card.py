@@ -1,6 +1,6 @@
 """A model card's section, through huggingface_hub: bounds as evaluation results that name their report."""
 
-from froc.audit.exports import ExportContext, refuse_no_model, reported
+from froc.audit.exports import ExportContext, confidence, refuse_no_model, reported
 from froc.audit.exports.markdown import body, decision, remarks
 from froc.audit.rendering.numbers import cut
 from froc.audit.rendering.summary import ordered
@@ -17,6 +17,8 @@ def write(result: Result, context: ExportContext) -> str:
     refuse_no_model(result, "a model card")
     report, row = result.report, reported(result) or {}
     where = context.url or f"urn:sha256:{result.payload}"
+    stated = confidence(result)
+    sure = "no confidence is stated" if stated is None else f"confidence {stated}"
     results = [
         EvalResult(
             task_type="text-generation",
@@ -25,7 +27,7 @@ def write(result: Result, context: ExportContext) -> str:
             dataset_name=cut(report["plan"]["task"]["name"], 80),
             dataset_revision=report["plan"]["task"]["digest"],
             metric_type=f"{risk}-risk",
-            metric_name=f"{risk} risk, at most (confidence {report['certificate']['confidence']})",
+            metric_name=f"{risk} risk, at most ({sure})",
             # the format requires a number; the signed decimal is already rounded up
             metric_value=float(row["cur"][risk]["simultaneous"]),
             # machines read the header alone

@@ -26,7 +26,12 @@ def test_a_saved_model_holds_what_its_configuration_says(kind: str, tmp_path: Pa
             expected_tensors.check(config | {count: wrong}, tensors)
 
 
-SAID = {"architectures": ["LlamaForCausalLM"], "num_hidden_layers": 3, "tie_word_embeddings": False}
+SAID = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "num_hidden_layers": 3,
+    "tie_word_embeddings": False,
+}
 
 
 def stored(*names: str, dtype: str = "F32", size: int = 1) -> list[Stored]:
@@ -41,7 +46,11 @@ def test_layers_that_predict_ahead_count_as_well() -> None:
     expected_tensors.check(SAID | {"num_hidden_layers": 2, "num_nextn_predict_layers": 1}, tensors)
     expected_tensors.check(SAID | {"text_config": {"num_hidden_layers": 3}}, tensors)
     expected_tensors.check(SAID | {"num_hidden_layers": 2, "n_layer": 2, "num_nextn_predict_layers": 1}, tensors)
-    blocks = {"architectures": ["NemotronHForCausalLM"], "layers_block_type": ["mamba", "attention", "mamba"]}
+    blocks = {
+        "model_type": "nemotron_h",
+        "architectures": ["NemotronHForCausalLM"],
+        "layers_block_type": ["mamba", "attention", "mamba"],
+    }
     expected_tensors.check(blocks, tensors)
     for endless in (10**30, -1, 2):
         for words in ({"num_hidden_layers": endless}, {"n_layers": endless}, {"text_config": {"n_layer": endless}}):
@@ -65,6 +74,11 @@ def test_layers_that_predict_ahead_count_as_well() -> None:
         {"architectures": 5},
         {"architectures": "LlamaForCausalLM"},
         {"architectures": [None]},
+        {"architectures": ["LlamaForSequenceClassification"]},
+        {"architectures": ["LlamaForCausalLM", "LlamaModel"]},
+        {"architectures": ["LlamaModel"]},
+        {"model_type": None},
+        {"model_type": "gpt2"},
     ],
 )
 def test_a_configuration_says_its_architecture_and_how_many_layers_it_has(words: dict[str, Any]) -> None:
@@ -72,6 +86,27 @@ def test_a_configuration_says_its_architecture_and_how_many_layers_it_has(words:
     expected_tensors.check(SAID, tensors)
     with pytest.raises(VerificationError, match="model-config-open"):
         expected_tensors.check(SAID | words, tensors)
+
+
+def test_the_number_of_layers_stands_under_the_key_that_the_type_reads() -> None:
+    tensors = stored("lm_head.weight")
+    aliased = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_layer": 3, "tie_word_embeddings": False}
+    expected_tensors.check(aliased, tensors)
+    with pytest.raises(VerificationError, match="model-config-open"):
+        expected_tensors.check(aliased | {"model_type": "llama"}, tensors)
+
+
+def test_layer_keys_are_those_of_transformers() -> None:
+    from transformers import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    known = {kind: key for key, kinds in expected_tensors.LAYERS_OF_TYPE.items() for kind in kinds}
+    for kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        config = CONFIG_MAPPING[kind]
+        key = (getattr(config, "attribute_map", None) or {}).get("num_hidden_layers", "num_hidden_layers")
+        # transformers names the encoder's layers; as a causal model, the decoder's are read
+        key = "decoder_layers" if key == "encoder_layers" else key
+        assert known.get(kind, "num_hidden_layers") == key, kind
 
 
 @pytest.mark.parametrize("config", [None, [], "x", {}, {"text_config": []}, {"architectures": ["LlamaForCausalLM"]}])
@@ -85,14 +120,13 @@ def test_an_untied_head_is_there() -> None:
     expected_tensors.check(SAID | {"tie_word_embeddings": True}, stored("embed.weight"))
     silent = {name: value for name, value in SAID.items() if name != "tie_word_embeddings"}
     # as transformers 4 writes it
-    expected_tensors.check(silent | {"model_type": "gpt2"}, stored("wte.weight"))
+    expected_tensors.check(silent | {"model_type": "gpt2", "n_layer": 3}, stored("wte.weight"))
     text = {"num_hidden_layers": 3, "tie_word_embeddings": True}
     for config in (
         SAID,
         silent,
         silent | {"model_type": "llama"},
         SAID | {"text_config": text},
-        SAID | {"architectures": ["LlamaModel"]},
     ):
         with pytest.raises(VerificationError, match="model-head"):
             expected_tensors.check(config, stored("embed.weight"))

@@ -111,6 +111,15 @@ def test_a_pass_with_a_reservation_is_exported_as_none(
     attestation = bom["declarations"]["attestations"][0]
     assert {entry["conformance"]["score"] for entry in attestation["map"]} == {0}
     assert attestation["summary"].startswith(f"Not claimed: PASS; {verified.reservations[0]}")
+    sure = None if reason == assurance.REOPENED else "0.9"
+    assert all(
+        f"({'no confidence is stated' if sure is None else f'confidence {sure}'})" in result["metrics"][0]["name"]
+        for result in header["model-index"][0]["results"]
+    )
+    assert {entry.get("confidence", {}).get("score") for entry in attestation["map"]} == {sure and float(sure)}
+    assert all(
+        claim["predicate"].endswith("no stated confidence") is (sure is None) for claim in bom["declarations"]["claims"]
+    )
     assert svr.check(
         exports.write("svr", verified, context).encode(),
         [signing.load_public(made.key.with_name("other.pub"))],
