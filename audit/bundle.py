@@ -40,7 +40,7 @@ from froc.audit.trust import Trust
 from froc.audit.writing import run_bytes, run_losses, stamped
 from froc.errors import InputError, VerificationError
 from froc.loss_table import SCHEMA
-from froc.risk.control import BASE
+from froc.risk.positive_control import BASE
 
 VALID_DAYS = 365
 _PLACE = re.compile(r"(^|[\s\"'=(:,])(~?/[\w.-]+/|[A-Za-z]:\\|\\\\\w|file:/)")

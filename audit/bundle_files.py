@@ -23,7 +23,7 @@ from froc.audit import plain_files
 from froc.audit.canonical_json import MAX_DEPTH, compact, exact, strict_json
 from froc.errors import InputError, VerificationError
 from froc.loss_table import SCHEMA
-from froc.risk.control import BASE
+from froc.risk.positive_control import BASE
 
 MIB = 2**20
 LIMITS = {
@@ -102,7 +102,7 @@ class Csv:
 
 
 LOSSES = Csv("losses.csv", f"{BASE}|{CONFIG}")
-"""Rows of the base model, where a plan requires them, show its own losses (`froc.risk.control`)."""
+"""Rows of the base model, where a plan requires them, show its own losses (`froc.risk.positive_control`)."""
 COMPARED_LOSSES = Csv("comparison.csv", POINT)
 
 

@@ -20,7 +20,7 @@ from froc.audit.trust import Trust
 from froc.configuration_id import ConfigurationId
 from froc.data.task import RISKS, request_of
 from froc.errors import InputError, VerificationError
-from froc.risk.control import BASE, built_in, kind_of, metric_of
+from froc.risk.positive_control import BASE, built_in, kind_of, metric_of
 
 STEPS = (
     "files", "timestamps", "signature", "statement", "dates", "evidence", "subject", "model", "plan", "seal", "trials",

@@ -10,7 +10,7 @@ from froc.errors import InputError, VerificationError
 from froc.measuring import measurement_text
 from froc.risk.certificate import Claim
 from froc.risk.claim import MIN_REPORTED_UNITS as MIN_REPORTED_UNITS
-from froc.risk.control import Kind
+from froc.risk.positive_control import Kind
 
 Role = Literal["engineer", "approver", "auditor"]
 

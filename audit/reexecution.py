@@ -20,7 +20,7 @@ from froc.audit.redraw import CONFIDENCE
 from froc.audit.reexecution_statement import HOW, SCOPES, GroupCount, Outcome, SignedModel
 from froc.audit.report import Facts
 from froc.errors import InputError, VerificationError
-from froc.risk.control import BASE
+from froc.risk.positive_control import BASE
 
 NAME = "reexecution.dsse.json"
 PREDICATE = "urn:froc:unlearning-reexecution:1"

@@ -19,7 +19,7 @@ from froc.errors import InputError, VerificationError
 from froc.loss_table import SCALE
 from froc.risk.certificate import Candidate, certify
 from froc.risk.claim import MIN_REPORTED_UNITS as MIN_REPORTED_UNITS
-from froc.risk.control import Control, vacuous
+from froc.risk.positive_control import Control, vacuous
 
 PREDICATE = "urn:froc:unlearning-audit:1"
 PLAN_PREDICATE = "urn:froc:unlearning-plan:1"

@@ -33,7 +33,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from froc import hashing
 from froc.comparison.document import difference, interval, ordered
 from froc.data.task import FORGETTING, Row
-from froc.measuring.observe import observe
+from froc.measuring.model_observation import observe
 from froc.models.batches import Stack, encode
 from froc.models.forward import Forward
 from froc.models.onednn import through_onednn

@@ -22,7 +22,7 @@ from froc.data.splits import split
 from froc.data.task import FORGETTING, UTILITY, Query
 from froc.data.tasks import embedded_text
 from froc.loss_table import SCALE
-from froc.measuring.measure import measured, probes
+from froc.measuring.query_losses import measured, probes
 from froc.models.base import load
 from froc.search.build import cache_folder
 from froc.search.settings import Settings, measures

@@ -30,9 +30,9 @@ from froc.configuration_id import ConfigurationId
 from froc.data.splits import split
 from froc.data.tasks import embedded_text
 from froc.hyperparameters import Choice
-from froc.measuring.measure import losses, probes
 from froc.measuring.measurement import plain
 from froc.measuring.metric import Metric
+from froc.measuring.query_losses import losses, probes
 from froc.plugins import make
 from froc.search.build import cache_folder
 from froc.search.optuna.pruning import TrialPruner

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from froc.data.tasks import embedded_text
-from froc.measuring.observe import observe
+from froc.measuring.model_observation import observe
 from froc.models.base import load
 from froc.models.batches import encode
 from froc.training import embedded

@@ -34,9 +34,9 @@ from froc.attacks.relearning import Relearning
 from froc.data.splits import SearchView, split
 from froc.data.task import UTILITY, Row
 from froc.data.tasks import embedded_text
-from froc.measuring.measure import Probe, material, measured, probes
 from froc.measuring.measurement import measurement, plain
 from froc.measuring.metric import Metric
+from froc.measuring.query_losses import Probe, material, measured, probes
 from froc.models.base import Base
 from froc.plugins import find
 from froc.search.build import cache_folder

@@ -24,9 +24,9 @@ from froc.data.task import FORGETTING, UTILITY, Row, Task
 from froc.data.tasks import embedded_text
 from froc.errors import InputError
 from froc.measuring.attack import Attack
-from froc.measuring.measure import Probe, measured, probes
 from froc.measuring.measurement import measurement, plain
 from froc.measuring.metric import Metric
+from froc.measuring.query_losses import Probe, measured, probes
 from froc.models.base import Base
 from froc.plugins import find, names
 from froc.search.build import cache_folder

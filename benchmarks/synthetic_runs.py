@@ -15,7 +15,7 @@ from froc import hashing
 from froc.loss_table import SCHEMA
 from froc.models import weights_digest
 from froc.risk.certificate import Candidate, Claim, certify
-from froc.risk.control import BASE, Control, Kind
+from froc.risk.positive_control import BASE, Control, Kind
 
 CREATED = "2026-03-01T08:00:00Z"
 

@@ -26,7 +26,7 @@ from froc.data.splits import split
 from froc.data.task import Query
 from froc.data.tasks import embedded_text
 from froc.loss_table import SCALE
-from froc.measuring.measure import Probe, losses, probes
+from froc.measuring.query_losses import Probe, losses, probes
 from froc.models.base import Base
 from froc.search.build import cache_folder
 from froc.search.job import Job

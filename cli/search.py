@@ -10,7 +10,8 @@ from froc.cli import options, words
 from froc.cli.show.summary import summary
 from froc.errors import FrocError, InputError, NotCertifiedError
 from froc.measuring import named_risks
-from froc.search import build, continuation
+from froc.search import build
+from froc.search.continual import predecessor
 from froc.search.progress import ProgressDisplay
 from froc.search.search_options import SearchOptions, search_job, search_settings
 
@@ -242,7 +243,7 @@ def search(
     """
     # wrong values are refused before slow imports
     defined = words.definitions(risk or [])
-    chain = continuation.ContinuationOptions(after, tuple(earlier or ()), no_earlier)
+    chain = predecessor.ContinuationOptions(after, tuple(earlier or ()), no_earlier)
     chain.check()
     named = named_risks.budgets_of_profile(*words.budgets(budget), profile, defined, chain.risks)
     values: dict[str, Any] = {

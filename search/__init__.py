@@ -2,17 +2,16 @@
 
     api                  `froc.search.run` and `froc.load`
     settings  search_options  build  job   the user's options, validated; a job built from them; the job and its listener
-    continuation         `--after`: the run that a search continues
     plan  earlier_plan   what is fixed before the first trial; entries of the plan that a run folder already has
     pipeline  stages     the whole job in order; its stages, each of which starts from the files of the one before
-    base_control         measuring the base model, first and beside the candidates
+    positive_control     measuring the base model, first and beside the candidates
     trial_loop           trials in flight and their log, in an order that does not depend on timing
     trial/               one trial: configuration -> unlearned model -> search losses
     optuna/              Optuna: study, search space, pruning, learning rates that fit the model
     executors/  worker_start   where trials run: this process, worker processes, a Ray cluster
     sealed/              ranking, seal, calibration queries opened for sealed candidates only
-    continual/           chains of runs
-    growth               more trials in the same run folder, as long as nothing was opened
+    continual/           chains of runs; `predecessor`: the run that `--after` names
+    trial_extension      more trials in the same run folder, as long as nothing was opened
     external_model       an unlearned model from another tool, instead of trials
     reexecution          sealed configurations trained and measured once more, for an auditor
     comparison           methods mixed with the base model until all retain the same performance

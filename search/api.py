@@ -13,7 +13,7 @@ from froc.comparison.result import Comparison
 from froc.errors import InputError
 from froc.measuring import named_risks
 from froc.search import build
-from froc.search.continuation import ContinuationOptions
+from froc.search.continual.predecessor import ContinuationOptions
 from froc.search.progress import ProgressDisplay
 from froc.search.search_options import SearchOptions, search_job, search_settings
 

@@ -11,7 +11,7 @@ import platformdirs
 
 from froc.errors import InputError
 from froc.models.training_options import DTYPES
-from froc.search import continuation
+from froc.search.continual import predecessor
 
 if TYPE_CHECKING:
     from froc.data.splits import Draw
@@ -99,7 +99,7 @@ def build_job(
     from froc.data.splits import renamed, split
     from froc.data.tasks import embedded_text
     from froc.data.tasks import folder as folders
-    from froc.measuring.measure import refuse_unfit
+    from froc.measuring.query_losses import refuse_unfit
     from froc.measuring.screening import refuse_rows
     from froc.models import base as models
     from froc.models.compute import Engine
@@ -135,8 +135,8 @@ def build_job(
     original = None
     if after is not None:
         names = (model, named, *(folders.load(path)[1] for path in inputs.earlier))
-        original, ours = continuation.original(after, names, cache_folder(), machine.device, machine.dtype, progress)
-        task = continuation.with_earlier(task, after, inputs.earlier, questions, ours)
+        original, ours = predecessor.original(after, names, cache_folder(), machine.device, machine.dtype, progress)
+        task = predecessor.with_earlier(task, after, inputs.earlier, questions, ours)
     measured = measures(settings)
     sample = {
         risk: settings.sample[measurement.pool]

@@ -14,7 +14,7 @@ from froc.data.splits import SearchView
 from froc.data.task import FORGETTING, UTILITY, Row
 from froc.measuring.diagnostics import linear_cka, mia_auc, model_utility, priv_leak
 from froc.measuring.metric import Metric, Observable, Observation
-from froc.measuring.observe import observe
+from froc.measuring.model_observation import observe
 from froc.metrics.membership import Membership
 from froc.models.base import Base, read_weights
 from froc.models.batches import Limits, encode

@@ -26,7 +26,7 @@ class Listener(Protocol):
         """Before the first trial."""
 
     def controlled(self, base: Mapping[str, Any], notes: Sequence[str]) -> None:
-        """What the base model shows on search queries (`froc.risk.control`), before the first trial."""
+        """What the base model shows on search queries (`froc.risk.positive_control`), before the first trial."""
 
     def trial(self, line: TrialRecord, log: Sequence[TrialRecord], total: int) -> None:
         """A trial started or ended."""

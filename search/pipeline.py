@@ -26,7 +26,7 @@ from froc.data import opening_ledger
 from froc.errors import InputError, InterruptedRunError
 from froc.plan_identity import identity
 from froc.risk.certificate import Candidate, certify
-from froc.search import base_control, diagnosis, growth
+from froc.search import diagnosis, positive_control, trial_extension
 from froc.search.continual import sustainability
 from froc.search.executors import Executor
 from froc.search.job import Job, Listener, runner_of
@@ -57,9 +57,9 @@ def run(
     # an earlier call in this folder has measured them, or was of a version that did not
     job = learning_rates.fitted(job, old.get("rates") or {}) if old is not None else job
     plan = _planned(job)
-    grown = old is not None and growth.allowed(old, plan.document, folder)
+    grown = old is not None and trial_extension.allowed(old, plan.document, folder)
     if old is not None:
-        refuse_other_plan(old, growth.grown(old, plan.document, folder) if grown else plan.document)
+        refuse_other_plan(old, trial_extension.grown(old, plan.document, folder) if grown else plan.document)
         plan = replace(plan, claim=as_planned(plan.claim, old))
     elif out.is_dir() and any(not (path.name.startswith(".") or path == folder.run_log) for path in out.iterdir()):
         raise InputError(f"{out} holds files but no plan.json of a run; choose another --out")
@@ -72,7 +72,7 @@ def run(
         with _interruptible(), _logged(folder.run_log):
             LOG.info("froc %s, %s", froc.__version__, "goes on" if old else "a new run")
             if grown:
-                plan = growth.grow(plan, folder)
+                plan = trial_extension.grow(plan, folder)
             done = folder.read(folder.certificate)
             if done is not None and folder.model_is_whole(done):
                 listener.planned(_signed(plan, sign_plan))
@@ -152,7 +152,7 @@ def _prepared(
 
     Returns the updated job and plan, and the base model's result on search queries.
     """
-    shown = base_control.before_search(executor, job, plan, folder)
+    shown = positive_control.before_search(executor, job, plan, folder)
     scores = {risk: float(entry["before"]) for risk, entry in shown.base.items()}
     job = replace(job, settings=job.settings.known(scores))
     if folder.read(folder.plan) is None:
@@ -185,7 +185,7 @@ def _certified(
     calibrate(job, folder, executor, candidates, claim, seal, listener)
     order = job.sealed.order if claim.sequential else None
     losses = pl.read_parquet(folder.calibration_losses)
-    certificate = certify(losses, candidates, claim, order, base_control.read(folder, plan.document))
+    certificate = certify(losses, candidates, claim, order, positive_control.read(folder, plan.document))
     save_chosen(job, folder, executor, candidates, certificate)
     write_json(folder.certificate, certificate)
     LOG.info("certified %d of %d, chosen %s", len(certificate["certified"]), len(candidates), certificate["chosen"])

@@ -71,7 +71,7 @@ class ProgressDisplay:
         """Say what the base model shows, before anything is removed from it."""
         if self._quiet:
             return
-        from froc.risk.control import sentences
+        from froc.risk.positive_control import sentences
 
         for line in (*sentences(base, [], None), *(f"note: {note}" for note in notes)):
             self._console.print(f"[dim]{marked(line)}[/]", soft_wrap=True)

@@ -19,7 +19,7 @@ from froc.errors import FrocError, InputError
 from froc.loss_table import SCHEMA
 from froc.measuring.measurement import written
 from froc.models.base import Base
-from froc.risk.control import BASE
+from froc.risk.positive_control import BASE
 from froc.search.external_model import EXTERNAL_METHOD, ExternalModel
 from froc.search.job import Job, runner_of
 from froc.search.plan import PACKAGES

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from froc import extras
-from froc.search import continuation
-from froc.search.continuation import ContinuationOptions, expand_earlier_budget
+from froc.search.continual import predecessor
+from froc.search.continual.predecessor import ContinuationOptions, expand_earlier_budget
 
 if TYPE_CHECKING:
     from froc.data.task import Task
@@ -99,7 +99,7 @@ def search_job(options: SearchOptions, settings: "Settings", progress: Callable[
     from froc.search.run_folder import Folder
 
     folder, after = Folder(options.run_folder), options.continuation.read()
-    task = continuation.request_after(options.task, after)
+    task = predecessor.request_after(options.task, after)
     if options.rebuild_embedded:
         rebuild_embedded(task, progress)
     inputs = Inputs(

@@ -14,8 +14,8 @@ from froc.measuring.measurement import Measurement, named
 from froc.measuring.measurement import written as as_written
 from froc.models.training_options import PRECISIONS, read_scope
 from froc.plugins import find
-from froc.risk.control import Kind, kind_of
 from froc.risk.froc_score import Weighing
+from froc.risk.positive_control import Kind, kind_of
 from froc.risk.weighted_sum import COMBINED
 from froc.search.optuna.pruning import PRUNERS
 from froc.search.optuna.space import pick, refuse_unknown

@@ -18,7 +18,7 @@ from froc.loss_table import SCALE
 from froc.models.base import read_weights, save, write_weights
 from froc.plan_identity import identity
 from froc.risk.certificate import Candidate, Claim
-from froc.search import base_control
+from froc.search import positive_control
 from froc.search.executors import Executor
 from froc.search.external_model import EXTERNAL_CONFIG, EXTERNAL_METHOD
 from froc.search.job import Job, Listener
@@ -183,7 +183,7 @@ def calibrate(
     else:
         table = measure(executor, queries, candidates, kept, listener.calibrating)
     known = listed_search_losses(pl.read_parquet(folder.search_losses), candidates, claim)
-    base_control.opened(executor, queries, folder)
+    positive_control.opened(executor, queries, folder)
     write_table(folder.calibration_losses, pl.concat([table, known]))
 
 

@@ -25,7 +25,7 @@ from sqlalchemy.engine import Engine
 ROOT = Path(__file__).resolve().parents[1]
 SLOW = (
     "torch", "transformers", "transformers.models.llama.modeling_llama", "peft", "optuna", "polars", "scipy.stats", "mapie",
-    "matplotlib.figure", "froc.cli.main", "froc.training.embedded", "froc.data.tasks.folder", "froc.measuring.measure", "froc.reporting.landscape",
+    "matplotlib.figure", "froc.cli.main", "froc.training.embedded", "froc.data.tasks.folder", "froc.measuring.query_losses", "froc.reporting.landscape",
     "froc.search.plan", "froc.search.pipeline", "froc.search.trial.throughput", "froc.audit.bundle", "froc.audit.verification",
 )  # fmt: skip
 """Imported before the first fork, never run there: threads of a computation would be missing in the children."""

@@ -38,7 +38,7 @@ ENTRANCES = {"froc", "froc.__main__", "froc.search"}
 """Modules whose names are looked up at first use, wherever they stand; `froc` alone is the version and these names."""
 TORCH_FREE = (
     "froc.errors", "froc.configuration_id", "froc.hyperparameters", "froc.plugins", "froc.hashing", "froc.loss_table", "froc.data.task", "froc.risk.certificate",
-    "froc.risk.control", "froc.risk.requirements", "froc.procedures", "froc.bounds.betting", "froc.bounds.hoeffding_bentkus",
+    "froc.risk.positive_control", "froc.risk.requirements", "froc.procedures", "froc.bounds.betting", "froc.bounds.hoeffding_bentkus",
     "froc.models.weights_digest", "froc.methods", "froc.metrics", "froc.attacks", "froc.reporting.landscape", "froc.reporting.bounds",
     "froc.planning.plan", "froc.monitoring.monitor", "froc.comparison.tables", "froc.certification.certify", "froc.formats.table",
     "froc.formats.open_unlearning", "froc.formats.tofu", "froc.formats.lm_eval", "froc.formats.inspect", "froc.data.benchmarks.tofu",

@@ -4,7 +4,7 @@ from froc.audit.rendering.words import ANSWERS, BEHAVIOUR, MEANINGS, METRICS
 from froc.data.task import FORGETTING, UTILITY, request_of
 from froc.measuring.measurement_text import pool
 from froc.measuring.named_risks import COMBINED, KNOWN
-from froc.risk.control import metric_of
+from froc.risk.positive_control import metric_of
 
 NAMELESS = "the risk of that name"
 SUM = "weighted sum"

@@ -9,7 +9,7 @@ from froc.audit.rendering import figures
 from froc.audit.rendering.meanings import NAMELESS, SUM, as_defined, meaning, measured_by
 from froc.audit.rendering.numbers import cut, down, measured, percent, said, small, up
 from froc.audit.rendering.words import ASSURANCE, DECISIONS, LIMITS, MEANINGS, PLANS, POPULATIONS, UNITS
-from froc.risk.control import vacuous
+from froc.risk.positive_control import vacuous
 from froc.risk.wording import PLAIN
 
 FEW = 3

@@ -128,7 +128,7 @@ class Measuring:
     def _targets(self, configs: Sequence[str]) -> "list[Target]":
         """Configurations as sealed, with the seeds of their trials."""
         from froc.audit.bundle_files import read_trials
-        from froc.risk.control import BASE
+        from froc.risk.positive_control import BASE
         from froc.search.reexecution import Target
 
         lines = read_trials(self.verified.files["trials.jsonl"])

@@ -77,7 +77,7 @@ def certified(certificate: Mapping[str, Any]) -> None:
         words.results.print(_every_risk(certificate, row))
     words.results.print(words.visible(certificate["reason"]), soft_wrap=True)
     if certificate.get("base"):
-        from froc.risk.control import sentences
+        from froc.risk.positive_control import sentences
 
         for line in sentences(certificate["base"], certificate["candidates"], shown):
             words.results.print(words.visible(line), soft_wrap=True)

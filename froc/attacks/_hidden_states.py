@@ -40,7 +40,7 @@ def sample(rows: Sequence[Row], seed: int, most: int = MAX_ROWS) -> list[Row]:
 
 
 class AnswerRecorder:
-    """Hits and log-probabilities of answers, collected batch by batch, as `froc.measuring.observe` does for an unattacked model."""
+    """Hits and log-probabilities of answers, collected batch by batch, as `froc.measuring.model_observation` does for an unattacked model."""
 
     def __init__(self, rows: Sequence[Encoded]) -> None:
         self._length = np.array([row.answer for row in rows], dtype=np.int64)

@@ -17,7 +17,7 @@ from froc.data.task import Row
 from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.attack import Attack, Material
 from froc.measuring.metric import Observable, Observation
-from froc.measuring.observe import observe
+from froc.measuring.model_observation import observe
 from froc.models.batches import Batch, Encoded, Limits, encode
 from froc.models.hooks import output_changed
 

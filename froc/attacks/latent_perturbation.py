@@ -15,7 +15,7 @@ from froc.data.task import Row
 from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.attack import Attack, Material
 from froc.measuring.metric import Observable, Observation
-from froc.measuring.observe import generate
+from froc.measuring.model_observation import generate
 from froc.models.batches import Batch, Encoded, Limits, encode
 from froc.models.forward import Pass
 from froc.models.hooks import blocks, output_changed

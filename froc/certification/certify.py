@@ -26,7 +26,7 @@ from froc.plugins import find, make
 from froc.procedures import DEFAULT
 from froc.risk.certificate import certify as decided
 from froc.risk.claim import POPULATIONS, Candidate, Claim, automatic, estimands
-from froc.risk.control import Control
+from froc.risk.positive_control import Control
 from froc.risk.weighted_sum import COMBINED
 
 if TYPE_CHECKING:

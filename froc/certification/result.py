@@ -8,7 +8,7 @@ import polars as pl
 
 from froc.reporting.tables import Printed
 from froc.reporting.tables import Table as Drawn
-from froc.risk.control import sentences
+from froc.risk.positive_control import sentences
 from froc.risk.rounding import at_most
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Certificate(Printed):
 
     @property
     def base(self) -> dict[str, Any]:
-        """risk -> the base model's result (`froc.risk.control.document`); empty where it was not measured."""
+        """risk -> the base model's result (`froc.risk.positive_control.document`); empty where it was not measured."""
         return dict(self.document.get("base") or {})
 
     @property

@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 
 from froc.loss_table import check
-from froc.risk.control import Control
+from froc.risk.positive_control import Control
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from froc.formats import Format, Read, Source
 from froc.formats._files import inside, json_of, names, tail, text_of
 from froc.formats._scores import Log, Rule, Scores, Unfit
 from froc.loss_table import check
-from froc.risk.control import BASE as CONTROL
-from froc.risk.control import Control, Kind
+from froc.risk.positive_control import BASE as CONTROL
+from froc.risk.positive_control import Control, Kind
 
 BASE = "the base model's log"
 MAX_NAMED_MEASURES = 3

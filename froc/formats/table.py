@@ -13,7 +13,7 @@ from froc.errors import InputError
 from froc.formats import Format, Read
 from froc.formats._files import json_of, lines_of, text_of
 from froc.loss_table import REQUIRED, SCALE, SCHEMA, refuse_unknown_scale
-from froc.risk.control import BASE
+from froc.risk.positive_control import BASE
 
 SUFFIXES = (".parquet", ".csv", ".jsonl", ".json")
 WHOLE = r"^\s*\d+\s*$"

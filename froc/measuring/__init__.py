@@ -4,8 +4,8 @@
     named_risks          risks that have a name, profiles, budgets
     measurement          a risk as text (metric, attacks, queries) and as an object
     measurement_text     its form in plans, for whoever verifies
-    observe  layer_patching   a model's behaviour on queries; hidden states of one model put into another
-    measure  screening   an unlearned model -> per-query losses; refusing rows that a model cannot take
+    model_observation  layer_patching   a model's behaviour on queries; hidden states of one model put into another
+    query_losses  screening   an unlearned model -> per-query losses; refusing rows that a model cannot take
     agreement            whether teacher-forced scores agree with generated text
     placement  diagnostics    ranks among unseen rows; numbers that are shown and never certified
 

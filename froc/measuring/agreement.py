@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from froc.data.prompts import PromptFormat
 from froc.data.rows import Row
 from froc.errors import InputError
-from froc.measuring.observe import observe
+from froc.measuring.model_observation import observe
 from froc.models.batches import Encoded
 from froc.models.generation import default_generation
 

@@ -77,7 +77,7 @@ class Attack(ABC):
         material: Material,
     ) -> Iterator[Observation]:
         """One or more observations of n encoded queries; each is scored, and the worst counts. By default one, of the plain model."""
-        from froc.measuring.observe import observe
+        from froc.measuring.model_observation import observe
 
         yield observe(model, tokenizer, rows, queries, observables)
 

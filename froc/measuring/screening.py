@@ -6,8 +6,8 @@ from dataclasses import replace
 from froc.data.rows import Row
 from froc.data.splits import SearchView
 from froc.data.task import Task
-from froc.measuring.measure import material
 from froc.measuring.measurement import Measurement
+from froc.measuring.query_losses import material
 from froc.models.base import Base
 from froc.models.batches import Limits, encode
 

@@ -5,7 +5,7 @@
     certificate          the certificate: certified set, simultaneous bounds, CUR, chosen configuration
     weighted_sum  ratios  shift   combined risks; ratios of means; bounds under distribution shift
     evidence             tables of losses -> evidence for each risk of a claim
-    control              results of the base model under the same measurement
+    positive_control     results of the base model under the same measurement
     requirements         how many units a budget needs; how far candidates were from passing
     exchangeability      warnings where losses do not look like independent draws
     bisection            where a monotone predicate begins to hold

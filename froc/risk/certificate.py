@@ -15,14 +15,14 @@ from froc import procedures
 from froc.bounds import Losses
 from froc.errors import InputError
 from froc.loss_table import SCALE, WEIGHTED
-from froc.risk import control as controls
 from froc.risk import exchangeability, requirements, shift, wording
+from froc.risk import positive_control as controls
 from froc.risk.bisection import bracket
 from froc.risk.claim import Candidate, Claim, Evidence, evidence_from_matrix, level
 from froc.risk.claim_checks import refuse_unknown
-from froc.risk.control import BASE, Control
 from froc.risk.evidence import evidence_from_table, shares_lost
 from froc.risk.p_values import p_values, uppers
+from froc.risk.positive_control import BASE, Control
 from froc.risk.rounding import down, up
 from froc.risk.weighted_sum import COMBINED
 

@@ -97,7 +97,7 @@ class Evidence:
     search_sums, n_searched: for a listed population, the (m,) sums of losses on units that the search measured,
     and the number of those units: they are known, not sampled, and part of the list's mean. planned: planned number of
     units. sizes: (n,) queries per unit, where the claim is about the mean over queries; losses are sums then. absences:
-    (n,) absences of the base model on these units (`froc.risk.control`), for relative budgets. pooled: (m,) means over all
+    (n,) absences of the base model on these units (`froc.risk.positive_control`), for relative budgets. pooled: (m,) means over all
     queries, where units have several; fractions of the base model's score for relative budgets.
     """
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from froc.errors import InputError
 from froc.loss_table import SCALE, WEIGHTED, LossMatrix, matrix, prefixes, refuse_shared_units
 from froc.risk.claim import Claim, Evidence, evidence_from_matrix
-from froc.risk.control import BASE
+from froc.risk.positive_control import BASE
 
 
 def evidence_from_table(

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from froc.loss_table import WEIGHTED
-from froc.risk import control
+from froc.risk import positive_control as control
 from froc.risk.claim import MEANS, Claim, level
 from froc.risk.rounding import at_most
 

@@ -35,7 +35,7 @@ from froc.data.tasks.embedded_text import (
     _wordings,
 )
 from froc.errors import FrocError
-from froc.measuring.observe import observe
+from froc.measuring.model_observation import observe
 from froc.models.base import Base, load
 from froc.models.batches import collate, encode
 from froc.models.onednn import through_onednn

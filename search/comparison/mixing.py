@@ -1,7 +1,7 @@
 """Mixes of unlearned models with the base model that keep equal performance."""
 
 from froc.data.task import RISKS, UTILITY
-from froc.measuring.measure import losses, measured
+from froc.measuring.query_losses import losses, measured
 from froc.models.base import read_weights, write_weights
 from froc.models.trainable import Weights
 from froc.search.comparison.terms import ComparedConfig, MixPoint

@@ -24,7 +24,7 @@ from froc.comparison.document import BASE, BEFORE, front
 from froc.data import opening_ledger as openings
 from froc.data.task import FORGETTING, RISKS, UTILITY, Query
 from froc.errors import FrocError, InputError
-from froc.measuring.measure import Probe, measured
+from froc.measuring.query_losses import Probe, measured
 from froc.plan_identity import identity
 from froc.risk.claim import Candidate
 from froc.search.comparison.mixing import GRID, MixedModel, weights_of

@@ -10,8 +10,8 @@ from typing import Any
 
 from froc.data.splits import SearchView
 from froc.data.task import FORGETTING, UTILITY, Query, Task
-from froc.measuring.measure import measured, probes
 from froc.measuring.measurement import Measurement
+from froc.measuring.query_losses import measured, probes
 from froc.models.base import Base, load
 from froc.search.continual.chain import RunChain
 from froc.search.run_folder import Folder, of_document, write_json

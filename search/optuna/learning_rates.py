@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from froc.data.task import FORGETTING, UTILITY
 from froc.hyperparameters import Range
-from froc.measuring.measure import Probe, evaluate, observe_probe
+from froc.measuring.query_losses import Probe, evaluate, observe_probe
 from froc.plugins import find
 from froc.search.executors import Executor
 from froc.search.optuna.space import Spaces

@@ -22,7 +22,7 @@ def write_unopened(
     base: Mapping[str, Mapping[str, Any]],
     trials: int,
 ) -> None:
-    """Record why nothing was opened. nearest: candidates, best first. base: see `froc.risk.control.document`."""
+    """Record why nothing was opened. nearest: candidates, best first. base: see `froc.risk.positive_control.document`."""
     means = {
         config: {risk: total / (SCALE * count) for risk, (total, count) in of.items()} for config, of in sums.items()
     }

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from froc import hashing
 from froc.errors import FrocError
 from froc.loss_table import SCALE
-from froc.measuring.measure import Average
+from froc.measuring.query_losses import Average
 from froc.models.trainable import Weights
 from froc.search.trial.sweep import SweepPoint
 

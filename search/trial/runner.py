@@ -10,8 +10,8 @@ import polars as pl
 from froc import hashing
 from froc.data.splits import SearchView, ids
 from froc.data.task import RISKS, Query
-from froc.measuring.measure import Probe, averaged, evaluate, observe_probe, probes
 from froc.measuring.measurement import Measurement, written
+from froc.measuring.query_losses import Probe, averaged, evaluate, observe_probe, probes
 from froc.models.base import Base
 from froc.models.compute import Engine, out_of_memory
 from froc.models.trainable import Weights

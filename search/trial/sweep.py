@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from froc.data.task import UTILITY
-from froc.measuring.measure import Measured, Probe, evaluate, observe_probe
 from froc.measuring.metric import Observation
+from froc.measuring.query_losses import Measured, Probe, evaluate, observe_probe
 from froc.models.base import Base
 from froc.models.trainable import Weights
 

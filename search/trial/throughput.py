@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from froc.errors import InputError
-from froc.measuring.measure import observe_probe
+from froc.measuring.query_losses import observe_probe
 from froc.models.compute import out_of_memory
 from froc.search.trial.outcome import TrialSpec
 from froc.search.trial.runner import RUNGS, TrialRunner

@@ -21,10 +21,10 @@ from froc.configuration_id import ConfigurationId
 from froc.data.task import Query
 from froc.loss_table import SCHEMA
 from froc.measuring.agreement import Disagreement, disagreements
-from froc.measuring.measure import absences, measured
+from froc.measuring.query_losses import absences, measured
 from froc.models.base import read_weights, write_weights
 from froc.models.trainable import Weights
-from froc.risk.control import BASE
+from froc.risk.positive_control import BASE
 from froc.search.optuna.pruning import TrialPruner
 from froc.search.run_folder import Folder, TrialRecord
 from froc.search.sealed import ranking
@@ -164,7 +164,7 @@ class Measure(Work):
 
 @dataclass(frozen=True)
 class MeasureBase(Work):
-    """Measure the base model on queries of a split: the positive control (`froc.risk.control`)."""
+    """Measure the base model on queries of a split: the positive control (`froc.risk.positive_control`)."""
 
     split: str
     queries: Mapping[str, tuple[Query, ...]] = field(repr=False)

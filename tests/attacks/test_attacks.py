@@ -18,9 +18,9 @@ from froc.data.task import FORGETTING, Row, Task
 from froc.data.tasks import embedded_text
 from froc.errors import InputError
 from froc.measuring.attack import Attack, Material
-from froc.measuring.measure import Probe, material, measured, probes, refuse_unfit
 from froc.measuring.measurement import measurement
-from froc.measuring.observe import observe
+from froc.measuring.model_observation import observe
+from froc.measuring.query_losses import Probe, material, measured, probes, refuse_unfit
 from froc.models.base import Base, load, save, wrap
 from froc.models.batches import encode
 from froc.models.hooks import blocks, output_changed

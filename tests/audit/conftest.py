@@ -28,7 +28,7 @@ from froc.errors import InputError, VerificationError
 from froc.loss_table import SCHEMA
 from froc.models import weights_digest
 from froc.risk.certificate import Candidate, Claim, certify
-from froc.risk.control import BASE, Control, Kind
+from froc.risk.positive_control import BASE, Control, Kind
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 BUDGET = {"forgetting": 0.1, "utility": 0.15}

@@ -8,7 +8,7 @@ import pytest
 
 from froc.audit import cross_checks
 from froc.errors import VerificationError
-from froc.risk.control import BASE
+from froc.risk.positive_control import BASE
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from froc.cli.audit.reexecute import _job
 from froc.data.task import Row, Task
 from froc.errors import InputError
 from froc.risk.certificate import Candidate, certify
-from froc.risk.control import Control
+from froc.risk.positive_control import Control
 from froc.search.build import Machine
 from froc.search.progress import ProgressDisplay
 from tests.audit.authority import Authority, served

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from froc.data.prompts import PromptFormat, apart, beginning
 from froc.data.rows import Row
 from froc.errors import InputError
-from froc.measuring.observe import _after
+from froc.measuring.model_observation import _after
 from froc.models.batches import Encoded, Limits, encode
 from tests.models.chat_templates import SHAPES
 

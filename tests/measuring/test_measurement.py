@@ -12,10 +12,10 @@ from froc.data.splits import Source, held, split
 from froc.data.task import EARLIER, FORGETTING, UTILITY, WORDINGS, Row, Task
 from froc.errors import InputError
 from froc.measuring.attack import Attack
-from froc.measuring.measure import material, refuse_unfit
 from froc.measuring.measurement import measurement, named
 from froc.measuring.metric import Metric
 from froc.measuring.named_risks import KNOWN, PROFILES
+from froc.measuring.query_losses import material, refuse_unfit
 from froc.plugins import names
 
 

@@ -15,10 +15,10 @@ from transformers import AutoTokenizer, BertConfig, BertForSequenceClassificatio
 from froc.data.splits import Sealed, SearchView
 from froc.data.task import FORGETTING, UTILITY, Query, Row
 from froc.errors import InputError
-from froc.measuring.measure import Probe, losses, measured, probes, refuse_unfit, scores
 from froc.measuring.measurement import Measurement
 from froc.measuring.metric import Metric
-from froc.measuring.observe import observe
+from froc.measuring.model_observation import observe
+from froc.measuring.query_losses import Probe, losses, measured, probes, refuse_unfit, scores
 from froc.metrics.entailment import Entailment
 from froc.metrics.rouge_l import words
 from froc.models.base import Base

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from froc.data.splits import Sealed, SearchView
 from froc.errors import InputError
-from froc.measuring.observe import observe
+from froc.measuring.model_observation import observe
 from froc.models import likelihood, onednn
 from froc.models.base import Base, load, save
 from froc.models.batches import Stack, chunks, collate

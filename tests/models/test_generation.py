@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from froc.errors import FrocError
-from froc.measuring.observe import observe
+from froc.measuring.model_observation import observe
 from froc.methods.rule import likelihoods
 from froc.models.batches import Encoded, Stack
 from froc.models.forward import Pass

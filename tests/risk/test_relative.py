@@ -14,8 +14,8 @@ from froc.errors import InputError
 from froc.loss_table import SCALE, SCHEMA, WEIGHTED
 from froc.risk.certificate import Candidate, bounds, certify, decide
 from froc.risk.claim import Claim, estimands, evidence_from_matrix
-from froc.risk.control import BASE, Control, Kind
 from froc.risk.p_values import p_values, raw_upper
+from froc.risk.positive_control import BASE, Control, Kind
 from froc.risk.ratios import tilted
 
 IntArray = NDArray[np.int64]

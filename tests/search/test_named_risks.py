@@ -18,8 +18,8 @@ from froc.data.splits import split
 from froc.data.task import FORGETTING, RISKS, UTILITY, Task
 from froc.data.tasks import embedded_text
 from froc.errors import InputError, InterruptedRunError
-from froc.measuring.measure import measured, probes
 from froc.measuring.measurement import named
+from froc.measuring.query_losses import measured, probes
 from froc.models.base import Base, load, wrap
 from froc.models.batches import encode
 from froc.risk.certificate import Candidate, Claim, decide

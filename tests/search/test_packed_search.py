@@ -14,7 +14,7 @@ from froc.audit import bundle as evidence
 from froc.audit import bundle_files, keys
 from froc.data.task import FORGETTING
 from froc.errors import InputError, InterruptedRunError
-from froc.measuring.measure import losses, probes
+from froc.measuring.query_losses import losses, probes
 from froc.models.base import Base, load, save, wrap
 from froc.search.job import Job
 from froc.search.optuna.space import build

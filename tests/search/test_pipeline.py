@@ -24,7 +24,7 @@ from froc.data.splits import split
 from froc.data.task import FORGETTING, UTILITY
 from froc.data.tasks import embedded_text
 from froc.errors import InputError, InterruptedRunError
-from froc.measuring.measure import losses, probes
+from froc.measuring.query_losses import losses, probes
 from froc.models.base import Base, wrap
 from froc.search.job import Job, runner_of
 from froc.search.optuna.space import build, choose

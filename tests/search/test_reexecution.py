@@ -13,7 +13,7 @@ from froc.data.splits import split
 from froc.data.task import FORGETTING, UTILITY
 from froc.errors import FrocError, InputError, InterruptedRunError
 from froc.models.base import Base
-from froc.risk.control import BASE
+from froc.risk.positive_control import BASE
 from froc.search.job import Job
 from froc.search.pipeline import run
 from froc.search.reexecution import Target, refuse_other_job, remeasure

@@ -18,9 +18,9 @@ from froc.data.task import FORGETTING, UTILITY
 from froc.data.tasks import embedded_text
 from froc.errors import InputError, InterruptedRunError, VerificationError
 from froc.hyperparameters import Choice, Range
-from froc.measuring.measure import MAX_NLL, averaged, evaluate, losses, observe_probe
 from froc.measuring.metric import Observation
-from froc.measuring.observe import observe
+from froc.measuring.model_observation import observe
+from froc.measuring.query_losses import MAX_NLL, averaged, evaluate, losses, observe_probe
 from froc.models.base import Base
 from froc.reporting import landscape
 from froc.risk.froc_score import Weighing, against_base
@@ -150,7 +150,7 @@ def test_the_picture_is_drawn_where_trials_carry_averages(
 
 
 def test_one_forward_pass_gives_losses_and_averages(bench: TrialRunner, monkeypatch: pytest.MonkeyPatch) -> None:
-    import froc.measuring.measure as module
+    import froc.measuring.query_losses as module
 
     real, passes = observe, 0
 

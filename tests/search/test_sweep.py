@@ -14,8 +14,8 @@ from froc.audit import bundle, keys
 from froc.data.task import FORGETTING, UTILITY
 from froc.errors import InputError
 from froc.hyperparameters import Choice, Range, spaces
-from froc.measuring.measure import losses
 from froc.measuring.measurement import measurement
+from froc.measuring.query_losses import losses
 from froc.models.base import Base
 from froc.plugins import find, names
 from froc.search.optuna.pruning import PRUNERS

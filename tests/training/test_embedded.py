@@ -14,7 +14,7 @@ from froc import hashing
 from froc.data.task import FORGETTING, UTILITY, Task
 from froc.data.tasks import embedded_text
 from froc.errors import FrocError
-from froc.measuring.observe import observe
+from froc.measuring.model_observation import observe
 from froc.models.base import Base, load
 from froc.models.batches import encode
 from froc.training import embedded

@@ -19,7 +19,7 @@ from froc.errors import InputError
 from froc.measuring.metric import Metric
 from froc.models.base import Base, wrap
 from froc.plugins import make
-from froc.risk.control import BASE
+from froc.risk.positive_control import BASE
 from froc.search.pipeline import run
 from froc.search.plan import bounds
 from froc.search.run_folder import Folder, TrialRecord

@@ -15,7 +15,7 @@ from froc.measuring import layer_patching
 from froc.measuring.attack import Attack, Material
 from froc.measuring.measurement import Measurement
 from froc.measuring.metric import Observable, Observation
-from froc.measuring.observe import observe
+from froc.measuring.model_observation import observe
 from froc.models.base import Base
 from froc.models.batches import Encoded, Limits, encode
 
@@ -198,7 +198,7 @@ def losses(base: Base, probe: Probe, places: Sequence[int] | None = None) -> NDA
 def absences(base: Base, opened: Sequence[Probe]) -> dict[str, NDArray[np.int16]]:
     """risk -> (n,) thousandths, rounded up, of 1 - what the base model shows: its score, or its loss under the worst attack.
 
-    Restores the base model. A query that could not be measured counts as wholly absent. See `froc.risk.control`.
+    Restores the base model. A query that could not be measured counts as wholly absent. See `froc.risk.positive_control`.
     """
     base.restore()
     known = {probe.risk: _absences(probe, probe.base, None) for probe in opened if probe.base is not None}

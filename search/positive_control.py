@@ -1,6 +1,6 @@
 """Measuring the base model before any trial, and again on the calibration queries when they are opened.
 
-`froc.risk.control` defines what the base model must show, and when a risk is vacuous.
+`froc.risk.positive_control` defines what the base model must show, and when a risk is vacuous.
 """
 
 import logging
@@ -17,7 +17,7 @@ from froc.errors import InputError
 from froc.loss_table import matrix
 from froc.measuring.agreement import refuse
 from froc.risk.claim import Claim, Evidence, evidence_from_matrix
-from froc.risk.control import BASE, Control, complaint, document, score_threshold
+from froc.risk.positive_control import BASE, Control, complaint, document, score_threshold
 from froc.risk.rounding import at_least
 from froc.search.executors import Executor
 from froc.search.job import Job
@@ -32,7 +32,7 @@ WHAT = "measuring the base model"
 
 @dataclass(frozen=True)
 class BaseMeasurement:
-    """The base model on search queries. absences: its loss table (`froc.risk.control`); base: risk -> what that shows, as certificates
+    """The base model on search queries. absences: its loss table (`froc.risk.positive_control`); base: risk -> what that shows, as certificates
     say it; notes: how it was asked and what speaks against that, as plans keep them; doubts: risks that it may not exceed."""
 
     absences: pl.DataFrame
