@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import machine
 from synthetic_runs import make_run
 
 from froc import hashing
@@ -78,7 +79,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         keys.keygen(folder / "key", None)
-        sizes = {"100 x 800": (100, 400, 3.0), f"100 x {2 * many}": (100, many, 30.0)}
+        sizes = {"100 x 800": (100, 400, 40.0), f"100 x {2 * many}": (100, many, 400.0)}
+        unit = machine.unit()
+        print(f"unit of work of this machine: {unit:.3f} s")
         for name, (configs, queries, goal) in sizes.items():
             run = make_run(folder / name.replace(" ", ""), configs, queries)
             bundle = evidence.build(run, folder, folder / "key", name=f"b{2 * queries}")
@@ -87,8 +90,10 @@ def main() -> None:
             print(
                 f"{name:<22} {rows:>9,} {used['seconds']:>8.2f} {used['mib']:>6.0f} {used['torch']!s:>6}  {used['verdict']}"
             )
-            holds = used["seconds"] < goal and not used["torch"]
-            promises[f"seconds for {rows} rows"] = {"value": round(used["seconds"], 2), "goal": goal, "holds": holds}
+            # seconds of fixed work, measured in the same run: a goal in seconds holds on one machine only
+            units = used["seconds"] / unit
+            holds = units < goal and not used["torch"]
+            promises[f"units of work for {rows} rows"] = {"value": round(units, 1), "goal": goal, "holds": holds}
             size = (bundle / "losses.csv").stat().st_size / 2**20
             print(f"{'':<22} losses.csv {size:.1f} MiB")
             most = 350 + 8 * size
