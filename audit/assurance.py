@@ -10,15 +10,21 @@ from datetime import datetime
 
 from froc import provenance
 from froc.audit.bundle_files import moment
+from froc.audit.documents import Plan
 from froc.audit.reexecution import REPRODUCED, Reexecution
 from froc.audit.report import Facts
 from froc.audit.timestamps import Proven
+from froc.bounds import Bound
+from froc.plan_identity import draw_label
+from froc.plugins import find
 
 NO_CONTROL = "its plan did not ask what the base model shows: nothing says that there was anything to remove (reports of older versions are so; whoever makes one today leaves it out)"
 UNBOUND = "no digest of the model's weights was sealed: nothing ties the losses to this model (reports of older versions are so; whoever makes one today leaves it out)"
 DIFFERED = "its losses were not found again"
 FOREIGN = "it was measured by code that is not froc's and that its plan does not name (plans of older versions are so; whoever hides code today leaves it out)"
 REOPENED = "its calibration queries had been opened more often than was planned: the confidence that the plan states does not hold"
+
+ORDERED = "a bound of its plan reads the losses in an order that nothing fixed before they were known (reports of older versions are so; whoever tries many orders today leaves the label out or makes one up)"
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,16 @@ def reservations(facts: Facts, again: Reexecution | None, opening: int) -> tuple
         DIFFERED: again is not None and again.differed > 0,
         FOREIGN: facts.plan.plugins is None and bool(provenance.unknown(facts.plan.model_dump())),
         REOPENED: opening > facts.plan.openings,
+        ORDERED: _order_was_free(facts.plan),
     }
     return tuple(reason for reason, holds in reasons.items() if holds)
+
+
+def _order_was_free(plan: Plan) -> bool:
+    """Whether the order of the queries, which some bounds depend on, could have been chosen after the losses were known."""
+    label = draw_label(plan.task.digest, plan.task.split_seed, plan.model.digest, plan.given or "")
+    depends = any(not find(Bound, name).order_free for name in plan.bound.values())
+    return depends and plan.split.label != label
 
 
 def _model(facts: Facts, compared: bool) -> str:

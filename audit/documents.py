@@ -68,6 +68,7 @@ class SplitPlan(Lenient):
     search, calibration: risk -> number of units.
     searched, queries: risk -> digest over the sorted ids of the search queries and of the calibration queries.
     draw: `by-row` where each unit is placed by itself; older plans say nothing and divide in the order of ids.
+    label: by which the queries' ids were renamed (`froc.plan_identity.draw_label`); older plans have another, or none.
     """
 
     search: dict[str, Count]
@@ -75,6 +76,7 @@ class SplitPlan(Lenient):
     searched: dict[str, str]
     queries: dict[str, str]
     draw: Literal["by-row"] | None = None
+    label: str | None = Field(default=None, max_length=64)
 
 
 class SearchPlan(Lenient):
@@ -150,6 +152,8 @@ class Plan(Lenient):
     # set where the model's tokenizer was made from the data, or holds texts of them
     tokenizer: Literal["from-the-data", "holds-forgotten-text"] | None = None
     extends: list[Annotated[str, Hex]] = Field(default_factory=list, max_length=LONG)
+    # digest of an unlearned model from elsewhere
+    given: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 
     @model_validator(mode="after")
     def _listed(self) -> Self:

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from froc import hashing
 from froc.loss_table import SCHEMA
 from froc.models import weights_digest
+from froc.plan_identity import draw_label
 from froc.risk.certificate import Candidate, Claim, certify
 from froc.risk.positive_control import BASE, Control, Kind
 
@@ -102,7 +103,7 @@ def _plan(
         "environment": {"python": sys.version.split()[0]},
         "split": {
             "search": dict.fromkeys(risks, 50), "searched": dict.fromkeys(risks, "e" * 64), "calibration": units,
-            "queries": dict(queries),
+            "queries": dict(queries), "label": draw_label("a" * 64, 0, "b" * 64),
         },
         "search": {"trials": trials, "candidates": configs},
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The digest that identifies a plan, and the entries that it does not depend on."""
+"""The digest that identifies a plan, the entries that it does not depend on, and the label of its queries' ids."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,3 +26,15 @@ def identity(document: Mapping[str, Any]) -> str:
     if not entries.get("plugins"):
         entries.pop("plugins", None)  # plans of older versions have no empty entry
     return hashing.sha256_json(entries)
+
+
+def draw_label(task: str, split_seed: int, base: str, unlearned: str = "") -> str:
+    """The label under which a plan's query ids are renamed (64 hexadecimal digits).
+
+    Some bounds read the queries in the order of their ids. So the label follows from what a plan cannot change once losses are
+    known: whoever could choose it would choose the order in which the same losses look best.
+
+    task: digest of the task. split_seed: seed of its split. base: digest of the base model. unlearned: digest of an unlearned
+    model from elsewhere that is measured; empty without one.
+    """
+    return hashing.sha256_json([task, split_seed, base, unlearned])

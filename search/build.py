@@ -65,8 +65,8 @@ class Inputs:
     the base model. unit: risk -> `query`, `group` or `queries-by-group`. split_seed: seed of the split, by default the task's;
     audit_seed: the same, given by an auditor. after: the run whose model is the base; earlier: task folders of what it and
     the runs before it removed. questions: seed of the embedded task's queries; by default it follows from the settings, so that
-    every plan has its own. label: what query ids are renamed by, empty for the ids of the draw; by default it follows from model and
-    settings. unlearned_digest: digest of an unlearned model from elsewhere that is measured. draw: how the run folder's plan
+    every plan has its own. label: what query ids are renamed by, empty for the ids of the draw; by default it follows from the draw and
+    the models (`froc.plan_identity.draw_label`). unlearned_digest: digest of an unlearned model from elsewhere that is measured. draw: how the run folder's plan
     divides the queries. loaded: the task that `task` names and its base model, where they were read already.
     """
 
@@ -95,7 +95,6 @@ def build_job(
     """
     from dataclasses import replace
 
-    from froc import hashing
     from froc.data.splits import renamed, split
     from froc.data.tasks import embedded_text
     from froc.data.tasks import folder as folders
@@ -103,6 +102,7 @@ def build_job(
     from froc.measuring.screening import refuse_rows
     from froc.models import base as models
     from froc.models.compute import Engine
+    from froc.plan_identity import draw_label
     from froc.search.continual import chain as afters
     from froc.search.job import Job
     from froc.search.optuna import space as spaces
@@ -178,7 +178,7 @@ def build_job(
     if wants_retrained and view.retrained is not None:
         models.refuse_unlike(base, Path(view.retrained))
     if label is None:
-        label = hashing.sha256_json([questions, base.digest, inputs.unlearned_digest])
+        label = draw_label(task.digest, task.split_seed, base.digest, inputs.unlearned_digest)
     if label:
         view, sealed = renamed(view, sealed, task, label)
     engine = Engine.of(

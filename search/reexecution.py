@@ -16,7 +16,7 @@ import polars as pl
 from froc.data.splits import ids
 from froc.data.task import Query
 from froc.errors import FrocError, InputError
-from froc.loss_table import SCHEMA
+from froc.loss_table import SCHEMA, WEIGHTED
 from froc.measuring.measurement import written
 from froc.models.base import Base
 from froc.risk.positive_control import BASE
@@ -73,6 +73,48 @@ def refuse_other_job(job: Job, plan: Mapping[str, Any]) -> None:
             raise InputError(
                 f"the plan's seed does not draw the planned {risk} queries from these rows; the draw is false"
             )
+    for name, planned, counted in _counts(job, plan):
+        if planned != counted:
+            raise InputError(
+                f"the plan's {name} is {planned}, and these rows give {counted}; bounds depend on it, and the plan is false"
+            )
+
+
+def _counts(job: Job, plan: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """(name, planned, counted) of all numbers of queries and units on which bounds depend."""
+    measured = measures(job.settings)
+    split, units = plan["split"], plan["task"]["units"]
+    for risk in plan["metrics"]:
+        yield f"sampling unit of {risk}", units.get(risk), job.task.units[measured[risk].pool]
+        yield (
+            f"number of {risk} units in the search",
+            split["search"].get(risk),
+            len({q.unit for q in job.view.queries[risk]}),
+        )
+        yield f"number of sealed {risk} units", split["calibration"].get(risk), job.sealed.units[risk]
+        if plan["population"].get(risk, "queries") != "queries":
+            yield f"number of listed {risk} units", plan["listed"].get(risk), job.sealed.listed[risk]
+        if units.get(risk) == WEIGHTED:
+            yield (
+                f"largest number of {risk} queries of a unit",
+                plan.get("largest", {}).get(risk),
+                job.sealed.largest[risk],
+            )
+
+
+def refuse_other_units(job: Job, losses: pl.DataFrame) -> None:
+    """InputError where a loss table (froc's schema) has another unit for a query than the task: bounds count units.
+
+    All rows are compared, since nothing needs to be measured for it.
+    """
+    searched = [(risk, query.unit, query.id) for risk, queries in job.view.queries.items() for query in queries]
+    known = pl.concat([job.sealed.order, pl.DataFrame(searched, schema=["risk", "unit", "query"], orient="row")])
+    differing = losses.join(known.cast(pl.String), on=["risk", "unit", "query"], how="anti")
+    if len(differing):
+        raise InputError(
+            f"{len(differing)} of {len(losses)} losses name another unit than their query has in these rows; bounds count units, "
+            "and the report is false"
+        )
 
 
 def refuse_other_base(job: Job, seal: Mapping[str, Any]) -> None:

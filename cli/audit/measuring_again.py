@@ -66,11 +66,12 @@ class Measuring:
         unlearned: folder of the signed model, which is measured instead.
         """
         from froc.models import inference_files
-        from froc.search.reexecution import environment, refuse_other_base, remeasure
+        from froc.search.reexecution import environment, refuse_other_base, refuse_other_units, remeasure
         from froc.search.sealed.weights import of_kept
 
         job = self.make(unlearned is not None)
         refuse_other_base(job, self.seal)
+        refuse_other_units(job, self._whole_table())
         if unlearned is not None:
             _refuse_other_files(job.base, unlearned)
         names = drawn["config"].unique(maintain_order=True).to_list()
@@ -89,6 +90,13 @@ class Measuring:
         )  # fmt: skip
         chosen = digests.get(self.chosen or "")
         return Again(table, chosen, inference_files.digests(job.base), environment(job.base), failed)
+
+    def _whole_table(self) -> "pl.DataFrame":
+        """All losses of the report, the base model's included."""
+        import polars as pl
+
+        facts = self.verified.facts
+        return facts.losses if facts.base is None else pl.concat([facts.losses, facts.base])
 
     def of_model(self, again: Again, model: Path | None, seed: int, rows: int) -> Mapping[str, Any]:
         """The predicate's entry about the signed model; empty if the report covers none. model: its folder, if available.

@@ -27,6 +27,7 @@ from froc.audit.trust import Trust
 from froc.errors import InputError, VerificationError
 from froc.loss_table import SCHEMA
 from froc.models import weights_digest
+from froc.plan_identity import draw_label
 from froc.risk.certificate import Candidate, Claim, certify
 from froc.risk.positive_control import BASE, Control, Kind
 
@@ -154,7 +155,7 @@ def _plan() -> dict[str, Any]:
         "budget": BUDGET, "confidence": 0.9, "procedure": "weighted-holm", "bound": BOUND,
         "population": dict.fromkeys(BUDGET, "queries"), "listed": {}, "weights": {}, "radius": 0.0, "sequential": False,
         "openings": 1, "joint": False, "metrics": METRICS, "quantum": 1000, "control": CONTROL,
-        "split": {"search": {"forgetting": 60, "utility": 15}, "calibration": {"forgetting": 240, "utility": 60}, "share": 0.2},
+        "split": {"search": {"forgetting": 60, "utility": 15}, "calibration": {"forgetting": 240, "utility": 60}, "share": 0.2, "label": draw_label("a" * 64, 0, "b" * 64)},
         "search": {"methods": ["npo"], "trials": 5, "sampler": "tpe", "pruner": "median", "objective": "pareto", "seed": 0,
                    "candidates": 3, "space": {"npo": {"lr": "0.0001 .. 0.01 (log)"}}},
         "environment": {"python": "3.11.2", "torch": "2.11.0"},

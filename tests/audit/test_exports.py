@@ -67,8 +67,15 @@ def test_hostile_names_stay_text(name: str, nasty: verification.Result, context:
 
 @pytest.mark.parametrize(
     "reason",
-    [assurance.NO_CONTROL, assurance.UNBOUND, assurance.DIFFERED, assurance.REOPENED, assurance.FOREIGN],
-    ids=["control", "bound", "differed", "reopened", "foreign"],
+    [
+        assurance.NO_CONTROL,
+        assurance.UNBOUND,
+        assurance.DIFFERED,
+        assurance.REOPENED,
+        assurance.FOREIGN,
+        assurance.ORDERED,
+    ],
+    ids=["control", "bound", "differed", "reopened", "foreign", "ordered"],
 )
 def test_a_pass_with_a_reservation_is_exported_as_none(
     reason: str, originals: dict[str, Made], context: ExportContext, tmp_path: Path
@@ -98,6 +105,10 @@ def test_a_pass_with_a_reservation_is_exported_as_none(
     if reason == assurance.FOREIGN:
         changed = {"plugins": None, "metrics": {**verified.facts.plan.metrics, "forgetting": "my_metric"}}
         verified = replace(verified, facts=replace(verified.facts, plan=verified.facts.plan.model_copy(update=changed)))
+    if reason == assurance.ORDERED:  # as an owner would who tries labels until the order suits
+        divided = verified.facts.plan.split.model_copy(update={"label": "0" * 64})
+        plan = verified.facts.plan.model_copy(update={"split": divided})
+        verified = replace(verified, facts=replace(verified.facts, plan=plan))
     assert verified.verdict == "PASS"
     assert not verified.passes
     assert reason in verified.reservations

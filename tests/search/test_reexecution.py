@@ -16,7 +16,7 @@ from froc.models.base import Base
 from froc.risk.positive_control import BASE
 from froc.search.job import Job
 from froc.search.pipeline import run
-from froc.search.reexecution import Target, refuse_other_job, remeasure
+from froc.search.reexecution import Target, refuse_other_job, refuse_other_units, remeasure
 from froc.search.run_folder import Folder
 from froc.search.settings import settings_of
 from tests.search.test_pipeline import BUDGET, Watch, job
@@ -60,6 +60,11 @@ def test_every_loss_is_found_again(base: Base, tmp_path: Path, kind: str) -> Non
     table = pl.concat([pl.read_parquet(folder.calibration_losses), pl.read_parquet(folder.base_losses)])
     again = made_again(base, plan)
     refuse_other_job(again, plan)
+    _counts_must_be_those_of_the_rows(again, plan)
+    refuse_other_units(again, table)
+    alone = table.with_columns(unit=pl.when(pl.int_range(pl.len()) == 7).then(pl.lit("0" * 16)).otherwise("unit"))
+    with pytest.raises(InputError, match=f"1 of {len(table)} losses name another unit"):
+        refuse_other_units(again, alone)
     seeds = {line.config: line.seed for line in folder.log()}
     targets = [
         Target(c["config"], c["method"], c["params"], seeds[str(ConfigurationId.parse(c["config"]).of_trial)])
@@ -81,6 +86,22 @@ def test_every_loss_is_found_again(base: Base, tmp_path: Path, kind: str) -> Non
         )
         assert none.is_empty()
         assert str(why.pop(broken.config))
+
+
+def _counts_must_be_those_of_the_rows(again: Job, plan: dict[str, Any]) -> None:
+    """A shorter list gives smaller bounds from the same losses."""
+    counts = [("split", "search"), ("split", "calibration"), *([("listed",)] if plan["listed"] else [])]
+    for path in counts:
+        changed = json.loads(json.dumps(plan))
+        part = changed
+        for name in path:
+            part = part[name]
+        part[UTILITY] -= 1
+        with pytest.raises(InputError, match=rf"{UTILITY}.* units.* and these rows give"):
+            refuse_other_job(again, changed)
+    changed = {**plan, "task": {**plan["task"], "units": {**plan["task"]["units"], UTILITY: "group"}}}
+    with pytest.raises(InputError, match=f"sampling unit of {UTILITY} is group"):
+        refuse_other_job(again, changed)
 
 
 def test_another_draw_or_measurement_is_refused(base: Base, tmp_path: Path) -> None:
