@@ -54,7 +54,7 @@ def levels(facts: Facts, compared: bool, proven: Proven, again: Reexecution | No
         Level(2, compared and bool(facts.files), _model(facts, compared)),
         Level(3, True, "every number follows from the losses, computed again here"),
         Level(4, stamped, words),
-        Level(5, again is not None and again.assurance == REPRODUCED, _measured(again)),
+        Level(5, again is not None and again.assurance == REPRODUCED, _measured(again) + _compared(facts, again)),
     )
 
 
@@ -74,9 +74,14 @@ def reservations(facts: Facts, again: Reexecution | None, opening: int) -> tuple
     return tuple(reason for reason, holds in reasons.items() if holds)
 
 
+def _compared(facts: Facts, again: Reexecution | None) -> str:
+    """What measuring again leaves out."""
+    return "" if again is None or facts.compared is None else "; the comparison of methods was not measured again"
+
+
 def _order_was_free(plan: Plan) -> bool:
     """Whether the order of the queries, which some bounds depend on, could have been chosen after the losses were known."""
-    label = draw_label(plan.task.digest, plan.task.split_seed, plan.model.digest, plan.given or "")
+    label = draw_label(plan.task.digest, plan.task.split_seed, plan.model.digest)
     depends = any(not find(Bound, name).order_free for name in plan.bound.values())
     return depends and plan.split.label != label
 

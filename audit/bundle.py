@@ -24,6 +24,7 @@ from froc.audit import (
     comparisons,
     documents,
     model_folder,
+    reexecution,
     rendering,
     timestamps,
     verification,
@@ -74,6 +75,9 @@ def build(
 
     Raises InputError for an unfinished run, an existing bundle, or inconsistent evidence.
     """
+    reexecution.refuse_role(role)
+    if not 1 <= sequence <= bundle_files.MANY:
+        raise InputError(f"{sequence} is no number of a report; the first is 1")
     signer = signing.load_signer(key, password)
     keys = [signing.public_of(signer), *map(signing.load_public, trusted)]
     now = now or datetime.now(UTC)

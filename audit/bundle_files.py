@@ -63,6 +63,8 @@ POINT = rf"base|{ENTRY}@[01]\.[0-9]{{4}}"
 _PART = "[a-z0-9_]{1,64}"
 METHOD = rf"{_PART}(\({_PART}(\({_PART}(\({_PART}\))?\))?\))?"
 """A wrapper has its inner method in brackets."""
+WORD = r"[!-~]{1,200}"
+"""A hyperparameter's name, or its value where that is text: no sentence."""
 REASON = r"[A-Za-z_][A-Za-z0-9_]*(Error|Exception)( at [A-Za-z0-9_.]+:[0-9]+)?"
 
 MANY = 10**6
@@ -138,7 +140,9 @@ class Trial(Strict):
     attempt: int = Field(ge=1, le=MANY)
     config: str = Name
     method: str = Field(pattern=rf"^{METHOD}$")
-    params: dict[str, str | int | bool | None]
+    params: dict[
+        Annotated[str, Field(pattern=rf"^{WORD}$")], Annotated[str, Field(pattern=rf"^{WORD}$")] | int | bool | None
+    ]
     seed: int | Annotated[str, Field(pattern=r"^-?[0-9]{1,40}$")]
     status: Literal["complete", "pruned", "diverged", "out-of-memory", "timed-out", "failed", "interrupted"]
     reason: str | None = Field(pattern=rf"^{REASON}$")

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from froc import hashing
+from froc import hashing, provenance
 from froc.audit import bundle_files, canonical_json, documents
 from froc.audit.documents import ComparedFile, ComparedPlan, ComparedSeal, Plan
 from froc.audit.report import Compared
@@ -40,12 +40,24 @@ def files(folder: Path) -> dict[str, bytes]:
     return {"comparison.json": canonical_json.compact(whole), "comparison.csv": losses}
 
 
+def _refuse_unnamed(compared: ComparedPlan, plan: Plan) -> None:
+    """VerificationError where a comparison was measured with code that is not froc's and that the report's plan does not name."""
+    parts = {"metrics": compared.metrics, "bound": {}, "procedure": plan.procedure, "search": {}}
+    foreign = provenance.unknown(parts) - {(entry.kind, entry.name) for entry in plan.plugins or ()}
+    if foreign:
+        raise VerificationError(
+            "comparison-plugins",
+            "the comparison was measured with code that is not froc's and that the report's plan does not name; leave it out",
+        )
+
+
 def read(bundle: Mapping[str, bytes], plan: Plan) -> Compared:
     """The comparison in a bundle about the run of `plan`; VerificationError where it is about another task or model."""
     whole: ComparedFile = documents.parse(
         ComparedFile, canonical_json.strict_json(bundle["comparison.json"], decimals=True), "comparison-shape"
     )
     compared_plan: ComparedPlan = documents.parse(ComparedPlan, whole.plan, "comparison-shape")
+    _refuse_unnamed(compared_plan, plan)
     seal: ComparedSeal = documents.parse(ComparedSeal, whole.seal, "comparison-shape")
     if seal.plan != hashing.sha256_bytes(_as_written(whole.plan)):
         raise VerificationError("comparison-other-plan", "the comparison was sealed under another plan")

@@ -72,16 +72,20 @@ def read(
     plan_digest = hashing.sha256_bytes(files["plan.json"])
     chronology.check_run(plan.created, signed, trials)
     _trials(trials, plan, seal, plan_digest)
-    ranking.check(seal, trials, list(plan.claim.risks))
+    unlogged = ranking.check(seal, trials, list(plan.claim.risks))
+    order = (
+        f"their order not compared, as the log has no search losses of {', '.join(unlogged)}"
+        if unlogged
+        else "none before one that lost less under every risk"
+    )
     log.held(
-        "trials",
-        f"{len(trials)} logged trial(s), every candidate among the complete ones, none before one that lost less under every risk, none run twice",
+        "trials", f"{len(trials)} logged trial(s), every candidate among the complete ones, {order}, none run twice"
     )
     losses = _losses(files, plan, seal)
     losses, base = _divided(losses)
     log.held(
         "losses",
-        f"{len(losses)} calibration losses: every candidate on every sealed query, once" + _control(plan, base),
+        _measured(losses, plan) + _control(plan, base),
     )
     tree = hashing.sha256_tree(dict(covered)) if covered else None
     compared = comparisons.read(files, plan) if "comparison.json" in files else None
@@ -185,7 +189,9 @@ def _trials(trials: Sequence[Trial], plan: Plan, seal: Seal, plan_digest: str) -
     for line in trials:
         if line.plan not in (plan_digest, *plan.extends):
             raise VerificationError("trial-other-plan", f"trial {line.trial} was started under another plan")
-        if plan.search.methods and line.method not in plan.search.methods:
+        # plans that list plug-ins list methods too: a method left out would be code that nobody is told of
+        listed = plan.search.methods or plan.plugins is not None
+        if listed and line.method not in plan.search.methods:
             raise VerificationError("trial-method", f"trial {line.trial} is of a method that was not planned")
         if any(variant.stop > line.steps for variant in line.variants):
             raise VerificationError("trial-steps", f"trial {line.trial} has a stop after its last step")
@@ -238,6 +244,18 @@ def _losses(files: Mapping[str, bytes], plan: Plan, seal: Seal) -> Any:
         if measured[key].n_unique() != plan.split.calibration[risk]:
             raise VerificationError("plan-units", f"{risk} was not measured on as many units as planned")
     return losses
+
+
+def _measured(losses: pl.DataFrame, plan: Plan) -> str:
+    """What the table holds of the candidates."""
+    calibration = losses.filter(pl.col("split") == "calibration")
+    scope = (
+        "the first units of the sealed order, as many as each candidate was measured on"
+        if plan.sequential
+        else "every sealed query"
+    )
+    search = f", and {len(losses) - len(calibration)} of the search" if len(losses) > len(calibration) else ""
+    return f"{len(calibration)} calibration losses: every candidate on {scope}, once{search}"
 
 
 def _divided(losses: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:

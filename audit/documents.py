@@ -152,8 +152,6 @@ class Plan(Lenient):
     # set where the model's tokenizer was made from the data, or holds texts of them
     tokenizer: Literal["from-the-data", "holds-forgotten-text"] | None = None
     extends: list[Annotated[str, Hex]] = Field(default_factory=list, max_length=LONG)
-    # digest of an unlearned model from elsewhere
-    given: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 
     @model_validator(mode="after")
     def _listed(self) -> Self:

@@ -25,6 +25,8 @@ LAYERS_OF_TYPE = {
 """Key -> the types of models that read it in place of the usual one."""
 BLOCKS = "layers_block_type"
 """Configuration key for a list of layers, which some architectures have instead of a number."""
+BLOCK_TYPES = ("nemotron_h",)
+"""The types of models that read it."""
 FURTHER = "num_nextn_predict_layers"
 """Configuration key for the number of additional layers that predict tokens ahead."""
 MOST_LAYERS = 10**5
@@ -34,8 +36,11 @@ TIED_UNLESS_SAID = (
     "gpt2", "gpt_bigcode", "gpt_neo", "mamba", "mpt", "opt", "smollm3", "starcoder2", "xglm",
 )  # fmt: skip
 """Types of models whose output embedding is tied where their configuration omits the key, as transformers 4 does."""
+QUANTISED = ("quantization_config", "compression_config")
+"""Configuration keys by which loaders convert the weights."""
 PRECISIONS = ("dtype", "torch_dtype")
 FLOATS = ("float16", "bfloat16", "float32", "float64")
+_OTHER_LAYERS = "the files hold other layers than their config.json has; save the model again"
 _LAYER = re.compile(r"(.*?)\.([0-9]{1,6})\.")
 _HEAD = re.compile(r"head|embed_out|output", re.IGNORECASE)
 _CAUSAL = re.compile(r"ForCausalLM|ForConditionalGeneration|LMHead|GenerationDecoder")
@@ -53,7 +58,12 @@ def check(config: Any, tensors: Sequence[Stored]) -> None:
             "config.json names no model_type, no architecture that predicts tokens, or not the number of layers by the key that its type reads, "
             "so that loaders make them up; save the model again",
         )
-    _refuse_layers(parts, counts, [tensor.name for tensor in tensors])
+    if any(part.get(key) for part in parts for key in QUANTISED):
+        raise VerificationError(
+            "model-quantised",
+            "config.json has loaders quantise the weights, or take them for quantised: that model is not the measured one; take it out",
+        )
+    _refuse_layers(parts, counts, tensors)
     if not any(_HEAD.search(tensor.name) for tensor in tensors) and not _tied(parts):
         raise VerificationError(
             "model-head",
@@ -75,7 +85,7 @@ def _says_layers(part: dict[str, Any]) -> bool:
     """Whether a part of a configuration has the key that loaders of its type read; they make up the number where it is missing."""
     kind = part.get("model_type")
     own = next((key for key, kinds in LAYERS_OF_TYPE.items() if kind in kinds), LAYERS)
-    return isinstance(kind, str) and (own in part or BLOCKS in part)
+    return isinstance(kind, str) and (own in part or (kind in BLOCK_TYPES and BLOCKS in part))
 
 
 def _count(part: dict[str, Any], name: str) -> int | None:
@@ -86,18 +96,28 @@ def _count(part: dict[str, Any], name: str) -> int | None:
     return value if type(value) is int else None
 
 
-def _refuse_layers(parts: Sequence[dict[str, Any]], counts: Sequence[int | None], names: Sequence[str]) -> None:
-    """Compares every key in every part, since the loader's class decides which one it reads."""
+def _refuse_layers(parts: Sequence[dict[str, Any]], counts: Sequence[int | None], tensors: Sequence[Stored]) -> None:
+    """Compares every key in every part, since the loader's class decides which one it reads.
+
+    The layers that hold most of the numbers must be among those that a key counts: a few numbers under other names are no layers.
+    """
     further = max((part[FURTHER] for part in parts if type(part.get(FURTHER)) is int), default=0)
     stacks: dict[str, set[int]] = {}
-    for match in filter(None, map(_LAYER.match, names)):
-        stacks.setdefault(match[1], set()).add(int(match[2]))
+    sizes: Counter[str] = Counter()
+    for tensor in tensors:
+        match = _LAYER.match(tensor.name)
+        if match is not None:
+            stacks.setdefault(match[1], set()).add(int(match[2]))
+            sizes[match[1]] += tensor.end - tensor.begin
+    largest = stacks[sizes.most_common(1)[0][0]] if sizes else set()
+    main = False
     for count in {number or 0 for number in counts}:
         known = [set(range(length)) for length in (count, count + further) if length <= MOST_LAYERS]
+        main |= largest in known
         if not any(stack in known for stack in stacks.values()):
-            raise VerificationError(
-                "model-layers", "the files hold other layers than their config.json has; save the model again"
-            )
+            raise VerificationError("model-layers", _OTHER_LAYERS)
+    if not main:
+        raise VerificationError("model-layers", _OTHER_LAYERS)
 
 
 def _tied(parts: Sequence[dict[str, Any]]) -> bool:

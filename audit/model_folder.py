@@ -32,7 +32,13 @@ REDIRECTS = ("auto_map", "custom_pipelines", "transformers_weights")
 """Configuration keys that make a loader run code of the folder, or use another file than the usual one."""
 KERNELS = "_implementation"
 """Part of configuration keys whose value, or a part of it, may name a repository of kernels (with a slash) to fetch and run."""
-TOKENIZER_CONFIG = "tokenizer_config.json"
+TOKENIZER_CONFIGS = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+)
+"""Files whose keys become a tokenizer's arguments."""
 TOKENIZER_FILES = re.compile(r"vocab|merges|(?!special_tokens_map_file).*_file")
 """Keys of a tokenizer's configuration whose text is a path to a file; loaders ignore the excepted one."""
 TOKENIZER_ARGUMENTS = "init_inputs"
@@ -235,7 +241,7 @@ def _refuse_redirect(name: str, document: Any) -> None:
         if isinstance(part, list):
             left += part
         elif isinstance(part, dict):
-            if name == TOKENIZER_CONFIG:
+            if name in TOKENIZER_CONFIGS:
                 _refuse_outside(name, part)
             for key, value in part.items():
                 if _leads_elsewhere(key, value):

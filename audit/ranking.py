@@ -9,14 +9,17 @@ from froc.data.task import FORGETTING, UTILITY
 from froc.errors import VerificationError
 
 
-def check(seal: Seal, trials: Sequence[Trial], risks: Sequence[str]) -> None:
+def check(seal: Seal, trials: Sequence[Trial], risks: Sequence[str]) -> list[str]:
     """VerificationError unless weights are 1 / rank, and no candidate precedes one with smaller search losses under every risk.
 
     risks: those of the plan. Every trial measures forgetting and utility; where a plan has more (attacks are measured
         later, on few candidates), the order is not checked.
+
+    Returns the risks whose search losses some candidate's trial lacks: where there are any, its order was not checked.
     """
     means = _means(trials)
-    ranked = []
+    ranked: list[tuple[str, list[Decimal]]] = []
+    unlogged: dict[str, None] = {}
     logged = {risk for of_risk in means.values() for risk in of_risk} | {FORGETTING, UTILITY}
     for rank, candidate in enumerate(seal.candidates, start=1):
         if candidate.weight != 1.0 / rank:
@@ -28,6 +31,7 @@ def check(seal: Seal, trials: Sequence[Trial], risks: Sequence[str]) -> None:
                 "seal-rank-means",
                 f"the log gives no {missing} of {candidate.config} in the search, by which it was ranked",
             )
+        unlogged |= dict.fromkeys(risk for risk in risks if risk not in measured)
         losses = [measured[risk] for risk in risks if risk in measured]
         if len(losses) == len(risks):
             ranked.append((candidate.config, losses))
@@ -37,6 +41,7 @@ def check(seal: Seal, trials: Sequence[Trial], risks: Sequence[str]) -> None:
                 raise VerificationError(
                     "seal-rank", f"{earlier} stands before {later}, which lost less under every risk"
                 )
+    return list(unlogged)
 
 
 def _means(trials: Sequence[Trial]) -> Mapping[str, Mapping[str, Decimal]]:

@@ -226,7 +226,7 @@ def of_task(rng: random.Random, folder: Path) -> tuple[str, str]:
     )
     try:
         machine = build.Machine("cpu", executor="inline")
-        inputs = build.Inputs(task, str(model), unit={"utility": "query"}, unlearned_digest=ExternalModel(model).digest)
+        inputs = build.Inputs(task, str(model), unit={"utility": "query"})
         job = build.build_job(settings, inputs, machine, lambda *_: None)
         document = run(replace(job, external=ExternalModel(model), space={}), folder / "run", Quiet())
     except InputError as error:

@@ -28,13 +28,12 @@ def identity(document: Mapping[str, Any]) -> str:
     return hashing.sha256_json(entries)
 
 
-def draw_label(task: str, split_seed: int, base: str, unlearned: str = "") -> str:
+def draw_label(task: str, split_seed: int, base: str) -> str:
     """The label under which a plan's query ids are renamed (64 hexadecimal digits).
 
     Some bounds read the queries in the order of their ids. So the label follows from what a plan cannot change once losses are
     known: whoever could choose it would choose the order in which the same losses look best.
 
-    task: digest of the task. split_seed: seed of its split. base: digest of the base model. unlearned: digest of an unlearned
-    model from elsewhere that is measured; empty without one.
+    task: digest of the task. split_seed: seed of its split. base: digest of the base model.
     """
-    return hashing.sha256_json([task, split_seed, base, unlearned])
+    return hashing.sha256_json([task, split_seed, base])

@@ -66,7 +66,7 @@ class Inputs:
     audit_seed: the same, given by an auditor. after: the run whose model is the base; earlier: task folders of what it and
     the runs before it removed. questions: seed of the embedded task's queries; by default it follows from the settings, so that
     every plan has its own. label: what query ids are renamed by, empty for the ids of the draw; by default it follows from the draw and
-    the models (`froc.plan_identity.draw_label`). unlearned_digest: digest of an unlearned model from elsewhere that is measured. draw: how the run folder's plan
+    the base model (`froc.plan_identity.draw_label`). draw: how the run folder's plan
     divides the queries. loaded: the task that `task` names and its base model, where they were read already.
     """
 
@@ -80,7 +80,6 @@ class Inputs:
     earlier: Sequence[Path] = ()
     questions: int | None = None
     label: str | None = None
-    unlearned_digest: str = ""
     draw: "Draw" = "by-row"
     loaded: "tuple[Task, str | None] | None" = None
 
@@ -178,7 +177,7 @@ def build_job(
     if wants_retrained and view.retrained is not None:
         models.refuse_unlike(base, Path(view.retrained))
     if label is None:
-        label = draw_label(task.digest, task.split_seed, base.digest, inputs.unlearned_digest)
+        label = draw_label(task.digest, task.split_seed, base.digest)
     if label:
         view, sealed = renamed(view, sealed, task, label)
     engine = Engine.of(

@@ -90,10 +90,19 @@ class ExternalModel:
             )
 
     def copy(self, place: Path) -> None:
-        """Copy the model's files as they are: what is signed is what was given."""
+        """Copy the model's files as they are: what is signed is what was given. InputError for links that lead elsewhere."""
+        self._refuse_links()
         place.mkdir(parents=True)
         for path in self._files():
             shutil.copyfile(path, place / path.name)
+
+    def _refuse_links(self) -> None:
+        """InputError for a link to a file outside the model, whose text would be copied; those of a hub's cache lead to its blobs."""
+        whole = self.folder.resolve()
+        blobs = whole.parent.parent / "blobs"
+        for path in self._files():
+            if not any(path.resolve().is_relative_to(place) for place in (whole, blobs)):
+                raise InputError(f"{path} is a link to a file outside the model's folder; put the file itself there")
 
     def _files(self) -> list[Path]:
         return sorted(

@@ -129,11 +129,20 @@ class Folder:
             raise InputError(
                 f"cannot write the run folder {self.path} ({error.strerror}); choose another --out"
             ) from error
+        self._refuse_links()
         held.truncate(0)
         # a folder on a network disk may be held from another machine
         held.write(f"process {os.getpid()} on {platform.node()}")
         held.flush()
         self._lock = held
+
+    def _refuse_links(self) -> None:
+        """InputError for a link in the folder: what is written below it would land elsewhere."""
+        link = next((path for path in sorted(self.path.iterdir()) if path.is_symlink()), None)
+        if link is not None:
+            raise InputError(
+                f"{link} is a link, so that files of the run would be written elsewhere; choose another --out"
+            )
 
     def release(self) -> None:
         """Let another process have it."""

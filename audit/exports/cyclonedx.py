@@ -9,7 +9,7 @@ from froc.audit.exports.markdown import remarks
 from froc.audit.rendering.meanings import measured_by
 from froc.audit.rendering.numbers import cut
 from froc.audit.rendering.summary import claim, ordered
-from froc.audit.rendering.words import ASSURANCE, LIMITS
+from froc.audit.rendering.words import ASSURANCE, LIMITS, PLANS
 from froc.audit.verification import Result
 
 Json = dict[str, Any]
@@ -80,7 +80,7 @@ def _budgets(result: Result) -> Json:
         "bom-ref": STANDARD,
         "name": "Unlearning budgets",
         "version": result.report["plan"]["sha256"],
-        "description": "The risks that were accepted before the run, in its plan.",
+        "description": f"The risks that the run's plan accepts. The plan: {PLANS[result.plan_status]}.",
         "requirements": [
             {
                 "bom-ref": f"budget-{risk}",

@@ -1,13 +1,14 @@
 """A summary for a pull request, in Markdown that no name can break out of."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from froc import provenance
 from froc.audit.exports import ExportContext, reported
 from froc.audit.rendering.numbers import cut, measured, percent, short, up
 from froc.audit.rendering.summary import claim, ordered
-from froc.audit.rendering.words import DECISIONS, LIMITS
+from froc.audit.rendering.words import ABOVE, DECISIONS, LIMITS
 from froc.audit.verification import Result
 
 MARKS = {"PASS": "✅", "FAIL": "❌", "NOT_ESTABLISHED": "❔"}
@@ -79,7 +80,8 @@ def _table(report: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
     for risk in ordered(budget):
         bound = row["cur"][risk]["simultaneous"]
         lines.append(f"| {risk} | {measured(row['empirical'][risk])} | {up(bound)} | {percent(budget[risk])} |")
-    return [*lines, ""]
+    above = any(Decimal(row["cur"][risk]["simultaneous"]) > Decimal(budget[risk]) for risk in budget)
+    return [*lines, "", ABOVE, ""] if row["certified"] and above else [*lines, ""]
 
 
 def code(text: str, most: int = 80) -> str:

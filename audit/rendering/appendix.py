@@ -35,7 +35,7 @@ def view(
     budget = {risk: Decimal(report["certificate"]["budget"][risk]) for risk in ordered(report["certificate"]["budget"])}
     return {
         "data": [_drawn(facts.plan, risk) for risk in ordered(facts.plan.task.units)],
-        "bounds": _theorems(report),
+        "bounds": _theorems(report, strict),
         "procedure": procedures.find(facts.plan.procedure).theorem,
         "certifies": not strict or procedures.find(facts.plan.procedure).promise == "family-wise",
         "deviations": deviations(report, facts),
@@ -66,11 +66,11 @@ def _drawn(plan: Plan, risk: str) -> dict[str, Any]:
     }
 
 
-def _theorems(report: Mapping[str, Any]) -> list[dict[str, str]]:
+def _theorems(report: Mapping[str, Any], strict: bool) -> list[dict[str, str]]:
     return [
         {
             "risk": risk,
-            "metric": measured_by(report["method"]["metric"][risk]),
+            "metric": measured_by(report["method"]["metric"][risk], strict),
             "raw": report["method"]["metric"][risk],
             "bound": name.replace("_", " "),
             "theorem": find(Bound, name).theorem,
@@ -205,14 +205,14 @@ def _attacks(report: Mapping[str, Any], subject: Mapping[str, Any] | None, stric
         run = [name] if name in usual else [risk for risk in own if metrics[risk] == known.of]
         if not run and known.of.endswith(f"/{WORDINGS}"):
             continue  # queries that few tasks have: no way of asking that was left out
-        how = measured_by(metrics[run[0]] if run else known.of)
+        how = measured_by(metrics[run[0]] if run else known.of, strict)
         attacks.append({"name": name, "says": known.says, "how": how, "run": _ran(run, name, subject)})
     listed = {known.of for known in KNOWN.values()}
     return attacks + [
         {
             "name": risk,
             "says": "defined for this report",
-            "how": measured_by(metrics[risk]),
+            "how": measured_by(metrics[risk], strict),
             "run": _ran([risk], risk, subject),
         }
         for risk in own

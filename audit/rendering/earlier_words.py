@@ -11,6 +11,7 @@ from froc.audit.rendering import words
 _VERIFY = {
     "dates": "issued, not expired, not older than the sequence asked for",
     "trials": "no trial is missing, repeated or of another plan",
+    "losses": "every candidate on every sealed query, once",
     "comparison": "a signed comparison is about the same base model and task, and complete",
 }
 _LEGAL = {

@@ -34,14 +34,14 @@ def meaning(risk: str, metric: str, strict: bool = True) -> str:
     return MEANINGS[risk] if risk in MEANINGS else KNOWN[risk].says
 
 
-def measured_by(metric: str) -> str:
+def measured_by(metric: str, strict: bool = True) -> str:
     """A measurement in words: what is measured, on which queries, under the worst of which attacks."""
     pool = metric.rpartition("/")[2]
     removed = request_of(pool)
     front, _, attacks = (
         (metric if removed is None else metric.rpartition("/")[0]).removesuffix("/utility").partition("@")
     )
-    words = _plugin(front) + (", on retain queries" if metric.endswith("/utility") and attacks else "")
+    words = _plugin(front) + (", on retain queries" if metric.endswith("/utility") and (attacks or strict) else "")
     words += "" if removed is None else f", on queries of {'earlier requests' if not removed else f'request {removed}'}"
     many = [_plugin(attack) for attack in attacks.split("+")] if attacks else []
     return words + (f", {'worst of: ' if len(many) > 1 else 'under '}{', '.join(many)}" if many else "")

@@ -84,7 +84,7 @@ def risk_of(report: Mapping[str, Any], row: Mapping[str, Any], risk: str, strict
     return {
         "name": risk,
         "meaning": meaning(risk, metric, strict) + _share(certificate, risk),
-        "metric": measured_by(metric),
+        "metric": measured_by(metric, strict),
         "n": "" if combined else row["n"][risk],
         "unit": _weights(certificate) if combined else UNITS[certificate["unit"][risk]],
         "by": "its parts" if combined else certificate["bound"][risk].replace("_", " "),
@@ -185,7 +185,7 @@ def claim(report: Mapping[str, Any], certificate: Mapping[str, Any], strict: boo
     shift = certificate["radius"]
     if Decimal(shift):
         sure += f" and on every distribution of queries within a Hellinger distance of {shift}"
-    about = _sample(certificate) + _estimand(report, certificate) + _population(certificate)
+    about = _sample(report, certificate, strict) + _estimand(report, certificate) + _population(certificate)
     return f"{sure}: {limits}. {about} {said(opening)}.{_early(certificate)}"
 
 
@@ -199,9 +199,11 @@ def _share(certificate: Mapping[str, Any], risk: str) -> str:
     return " of what the base model had" if risk in certificate.get("relative", ()) else ""
 
 
-def _sample(certificate: Mapping[str, Any]) -> str:
-    """The number of measured units, where it can be stated briefly."""
-    units, n = certificate["unit"], certificate["n"]
+def _sample(report: Mapping[str, Any], certificate: Mapping[str, Any], strict: bool) -> str:
+    """The number of units that the reported configuration was measured on, where it can be stated briefly."""
+    row = next((row for row in certificate["candidates"] if row["config"] == report["config"]), None)
+    # a sequential plan measures each configuration until its decision
+    units, n = certificate["unit"], row["n"] if strict and row is not None else certificate["n"]
     if len(n) > FEW or not n:
         return ""
     parts = [f"{n[risk]} {UNITS[units[risk]]} for {risk}" for risk in ordered(n)]

@@ -51,6 +51,10 @@ STATUS = {
     "complete": "complete", "pruned": "stopped early", "failed": "failed", "diverged": "failed: diverged",
     "out-of-memory": "failed: out of memory", "timed-out": "failed: out of time", "interrupted": "interrupted",
 }  # fmt: skip
+ABOVE = (
+    "A bound above its budget does not contradict the certificate: bounds hold for every tested configuration at once, which asks for more "
+    "than the test by which this one was certified."
+)
 TRIALS = "Every logged trial, failures included."
 COUNTED = True
 """Whether the table of data says how its counts are known."""
@@ -67,9 +71,12 @@ VERIFY = (
     ("seal", "made under this plan, of planned queries, with no more candidates than planned"),
     (
         "trials",
-        "listed trials are numbered without a gap, none repeated or of another plan; no candidate stands before one that lost less under every risk in the search",
+        "listed trials are numbered without a gap, none repeated or of a plan that is neither this one nor extended by it; no candidate stands before one that lost less under every risk in the search, where the log has every risk",
     ),
-    ("losses", "every candidate on every sealed query, once"),
+    (
+        "losses",
+        "every candidate on every sealed query, once; under a sequential plan, on the first units of the sealed order",
+    ),
     ("comparison", "a signed comparison is about the same base model and rows, and complete"),
     ("statistics", "p-values, bounds, certified set, choice, verdict and limits follow from the evidence"),
     (

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from froc.errors import VerificationError
+from froc.errors import InputError, VerificationError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -66,9 +66,15 @@ class Measuring:
         unlearned: folder of the signed model, which is measured instead.
         """
         from froc.models import inference_files
+        from froc.search.external_model import EXTERNAL_METHOD
         from froc.search.reexecution import environment, refuse_other_base, refuse_other_units, remeasure
         from froc.search.sealed.weights import of_kept
 
+        elsewhere = next((c for c in self.seal["candidates"] if c["method"] == EXTERNAL_METHOD), None)
+        if unlearned is None and elsewhere is not None:
+            raise InputError(
+                f"{elsewhere['config']} came from another tool and cannot be trained again; give its folder with --unlearned"
+            )
         job = self.make(unlearned is not None)
         refuse_other_base(job, self.seal)
         refuse_other_units(job, self._whole_table())

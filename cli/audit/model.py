@@ -140,7 +140,6 @@ def model(
                 words.per_risk(unit or [], "unit", str),
                 split_seed,
                 audit_seed,
-                unlearned_digest=external.digest,
                 label=label_of(Folder(out)),
                 draw=draw_of(Folder(out).read(Folder(out).plan)),
                 loaded=options_of_search.loaded,

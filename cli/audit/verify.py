@@ -131,7 +131,11 @@ def _bounds(result: "Result") -> list[str]:
     opening = certificate["opening"]
     planned = opening["number"] <= opening["planned"]
     sure = f"confidence {float(certificate['confidence']):g}" if planned else str(opening["statement"])
-    return [
+    from froc.audit.rendering.words import ABOVE
+
+    above = any(float(numbers["at_most"]) > float(numbers["budget"]) for numbers in _reported(result).values())
+    lines = [
         f"{result.report['config']}: {risk} at most {at_most(float(numbers['at_most']))} (budget {float(numbers['budget']):g}); {sure}"
         for risk, numbers in _reported(result).items()
     ]
+    return [*lines, ABOVE] if result.verdict == "PASS" and above else lines

@@ -19,6 +19,8 @@ from froc.measuring.named_risks import KNOWN, PROFILES
 from tests.audit import conftest, variants
 
 RISKS = PROFILES["strict"]
+SHOUTED = "<script>alert(1)</script>`${x}`" + "W" * 160
+"""As long as a hyperparameter's value may be."""
 NASTY = "<script>alert(1)</script>\u202egnp.exe\u200b\u0007 😀🧪 Z\u0351\u0352\u0353\u0354\u0355 شركة \"'><img src=x> `${x}`\n---\n"
 METHOD = f"{'w' * 64}({'m' * 64})"
 """The longest name that a method may have, nearly."""
@@ -82,7 +84,7 @@ def _plan() -> dict[str, Any]:
 
 
 def _params() -> dict[str, Any]:
-    return {"lr": "0.000123456", "retain_weight": "5.0", "schedule": ENDLESS, "epochs": 3}
+    return {"lr": "0.000123456", "retain_weight": "5.0", "schedule": SHOUTED, "epochs": 3}
 
 
 def _trial(number: int) -> Trial:

@@ -51,7 +51,7 @@ def test_a_metric_of_the_same_has_them(risk: str, metric: str) -> None:
     [
         ("extraction_strength", "extraction strength"),
         ("truth_ratio:form=margin,k=2", "truth ratio (form=margin, k=2)"),
-        ("rouge_l/utility", "ROUGE-L"),
+        ("rouge_l/utility", "ROUGE-L, on retain queries"),
         ("rouge_l@drift", "ROUGE-L, under drift"),
         ("rouge_l@drift/utility", "ROUGE-L, on retain queries, under drift"),
         ("rouge_l@drift+many_shots:k=3,n=2", "ROUGE-L, worst of: drift, many shots (k=3, n=2)"),
