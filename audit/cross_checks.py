@@ -17,7 +17,7 @@ from froc.audit.documents import Plan, Seal, SignedPlan
 from froc.audit.report import Facts
 from froc.audit.timestamps import Proven
 from froc.audit.trust import Trust
-from froc.configuration_id import ConfigurationId
+from froc.configuration_id import EXTERNAL_METHOD, ConfigurationId
 from froc.data.task import RISKS, request_of
 from froc.errors import InputError, VerificationError
 from froc.risk.positive_control import BASE, built_in, kind_of, metric_of
@@ -191,7 +191,7 @@ def _trials(trials: Sequence[Trial], plan: Plan, seal: Seal, plan_digest: str) -
             raise VerificationError("trial-other-plan", f"trial {line.trial} was started under another plan")
         # plans that list plug-ins list methods too: a method left out would be code that nobody is told of
         listed = plan.search.methods or plan.plugins is not None
-        if listed and line.method not in plan.search.methods:
+        if listed and line.method not in (plan.search.methods or [EXTERNAL_METHOD]):
             raise VerificationError("trial-method", f"trial {line.trial} is of a method that was not planned")
         if any(variant.stop > line.steps for variant in line.variants):
             raise VerificationError("trial-steps", f"trial {line.trial} has a stop after its last step")

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from froc.errors import InputError
 
+EXTERNAL_METHOD = "external"
+"""What stands for the method of a configuration that another tool made."""
 _FORM = re.compile(r"c(\d{4,})(?:-s(\d+)(?:-m(\d{4,}))?)?", re.ASCII)
 
 

@@ -13,8 +13,8 @@ from froc.models.base import Base, load, written
 from froc.models.model_name import refuse_no_folder
 from froc.models.trainable import Weights
 
-EXTERNAL_CONFIG, EXTERNAL_METHOD = str(ConfigurationId(0)), "external"
-"""Its name among the candidates, and its method's."""
+EXTERNAL_CONFIG = str(ConfigurationId(0))
+"""Its name among the candidates."""
 
 
 @dataclass(frozen=True)

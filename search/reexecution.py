@@ -13,14 +13,16 @@ from typing import Any
 
 import polars as pl
 
+from froc.configuration_id import EXTERNAL_METHOD
 from froc.data.splits import ids
 from froc.data.task import Query
 from froc.errors import FrocError, InputError
 from froc.loss_table import SCHEMA, WEIGHTED
 from froc.measuring.measurement import written
+from froc.models import vocabulary
 from froc.models.base import Base
 from froc.risk.positive_control import BASE
-from froc.search.external_model import EXTERNAL_METHOD, ExternalModel
+from froc.search.external_model import ExternalModel
 from froc.search.job import Job, runner_of
 from froc.search.plan import PACKAGES
 from froc.search.sealed import weights
@@ -73,6 +75,9 @@ def refuse_other_job(job: Job, plan: Mapping[str, Any]) -> None:
             raise InputError(
                 f"the plan's seed does not draw the planned {risk} queries from these rows; the draw is false"
             )
+    # older plans do not judge the tokenizer
+    if "plugins" in plan and plan.get("tokenizer") != vocabulary.judge(job.task, job.base.tokenizer):
+        raise InputError("the plan says something else of the tokenizer than these rows show; the plan is false")
     for name, planned, counted in _counts(job, plan):
         if planned != counted:
             raise InputError(

@@ -121,6 +121,7 @@ class Folder:
         place = self.path / ".lock"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._refuse_links()
             held = lock(place, wait=False)
         except BlockingIOError as error:
             holder = place.read_text().strip() or "another process"
@@ -129,7 +130,6 @@ class Folder:
             raise InputError(
                 f"cannot write the run folder {self.path} ({error.strerror}); choose another --out"
             ) from error
-        self._refuse_links()
         held.truncate(0)
         # a folder on a network disk may be held from another machine
         held.write(f"process {os.getpid()} on {platform.node()}")

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from froc import timestamp
-from froc.configuration_id import ConfigurationId
+from froc.configuration_id import EXTERNAL_METHOD, ConfigurationId
 from froc.data.task import RISKS
 from froc.errors import InputError
 from froc.loss_table import SCALE
@@ -20,7 +20,7 @@ from froc.plan_identity import identity
 from froc.risk.certificate import Candidate, Claim
 from froc.search import positive_control
 from froc.search.executors import Executor
-from froc.search.external_model import EXTERNAL_CONFIG, EXTERNAL_METHOD
+from froc.search.external_model import EXTERNAL_CONFIG
 from froc.search.job import Job, Listener
 from froc.search.optuna.shared_study import Shared
 from froc.search.optuna.study import Study

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from froc.configuration_id import EXTERNAL_METHOD
 from froc.errors import InputError, VerificationError
 
 if TYPE_CHECKING:
@@ -66,7 +67,6 @@ class Measuring:
         unlearned: folder of the signed model, which is measured instead.
         """
         from froc.models import inference_files
-        from froc.search.external_model import EXTERNAL_METHOD
         from froc.search.reexecution import environment, refuse_other_base, refuse_other_units, remeasure
         from froc.search.sealed.weights import of_kept
 

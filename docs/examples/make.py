@@ -13,12 +13,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+from froc.audit.rendering.words import DECISIONS
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 RUNS = {
     "pass": ("--budget", "0.1", "--methods", "npo", "--trials", "12"),
     "fail": ("--budget", "0.1", "--methods", "grad_diff", "--trials", "4"),
-    "not-established": ("--budget", "0.04", "--methods", "npo", "--trials", "12"),
+    "not-established": ("--budget", "0.05", "--methods", "npo", "--trials", "12"),
 }
 """Verdict -> the search that comes to it."""
 ENDS = {"pass": 0, "fail": 3, "not-established": 3}
@@ -45,6 +47,9 @@ def main() -> None:
             shutil.rmtree(bundle, ignore_errors=True)
             froc("audit", "report", run, "--key", key, "--out", HERE, "--name", name)
             froc("audit", "verify", bundle, "--key", f"{key}.pub", code=ENDS[name])
+            decision = DECISIONS[name.replace("-", "_").upper()]
+            if f"<strong>{decision}</strong>" not in (bundle / "report.html").read_text(encoding="utf-8"):
+                sys.exit(f"the {name} example says something else than {decision}; choose another budget")
         shutil.copy(f"{key}.pub", HERE / "signer.pem.pub")
     _picture(HERE / "pass.froc-audit" / "report.html", ROOT / "docs" / "images" / "report.png")
 

@@ -97,6 +97,9 @@ class Logs(Format):
             notes += _other_prompts(rule.measure, ({BASE: start_run} if start_run else {}) | runs)
         control, lacking = _control(rules, before, next(iter(runs.values())).log)
         notes += lacking
+        if before is not None and control is not None:
+            for rule in rules.values():
+                notes += self._notes(_measure(before, rule.measure, BASE), rule.measure, BASE)
         measures_used = {rule.measure for rule in rules.values()}
         notes += [note for config, run in runs.items() for note in _left_out(config, run.log, measures_used)]
         sources = {config: run.sources for config, run in runs.items()}

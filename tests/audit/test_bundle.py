@@ -291,3 +291,13 @@ def test_a_name_stays_a_name(finished: Path, keys: Path, now: Any) -> None:
         if name:
             with pytest.raises(InputError, match="name"):
                 build(finished, keys, now, name=name)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"), [({"role": "boss"}, "no role is called 'boss'"), ({"sequence": 0}, "0 is no number of a report")]
+)
+def test_what_the_command_says_wrongly_is_not_said_of_the_evidence(
+    finished: Path, keys: Path, now: Any, more: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        evidence.build(finished, finished.parent, keys / "key", now=now, **more)

@@ -5,10 +5,13 @@ from typing import Any
 
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
-from froc.audit import cross_checks
+from froc.audit import cross_checks, ranking
+from froc.audit.bundle_files import Trial
 from froc.errors import VerificationError
 from froc.risk.positive_control import BASE
+from tests.audit.conftest import Made
 
 
 @pytest.mark.parametrize(
@@ -88,3 +91,35 @@ def test_units_of_older_plans_are_searched_before_the_others_in_the_order_of_the
 )
 def test_documents_are_the_same_as_json(first: Any, second: Any, alike: bool) -> None:
     assert cross_checks.same(first, second) is alike
+
+
+def test_step_by_step_is_said_what_was_compared(originals: dict[str, Made]) -> None:
+    """A sequential plan measures the first units of the order; rows of the search are counted apart."""
+    seen = {
+        name: {check.name: check.seen for check in originals[name].verify().checks}
+        for name in ("good", "early", "drawn")
+    }
+    assert "every candidate on every sealed query, once" in seen["good"]["losses"]
+    assert "of the search" not in seen["good"]["losses"]
+    assert (
+        "on the first units of the sealed order, as many as each candidate was measured on, once"
+        in seen["early"]["losses"]
+    )
+    assert ", and " in seen["drawn"]["losses"]
+    assert seen["drawn"]["losses"].partition(";")[0].endswith(" of the search")
+    assert "none before one that lost less under every risk" in seen["good"]["trials"]
+
+
+def test_an_order_that_the_log_cannot_show_is_not_called_compared(good: Made) -> None:
+    facts = good.facts()
+    assert ranking.check(facts.seal, facts.trials, ["forgetting", "utility"]) == []
+    assert ranking.check(facts.seal, facts.trials, ["forgetting", "utility", "jailbreak"]) == ["jailbreak"]
+
+
+@pytest.mark.parametrize("text", ["audited and approved", "x" * 201, "", "a\nb"])
+def test_hyperparameters_are_words_and_no_sentences(good: Made, text: str) -> None:
+    line = good.facts().trials[0].model_dump()
+    Trial.model_validate({**line, "params": {"schedule": "cosine", "lr": "0.001"}})
+    for params in ({"schedule": text}, {text: 1}):
+        with pytest.raises(ValidationError):
+            Trial.model_validate({**line, "params": params})

@@ -286,3 +286,14 @@ def test_an_svr_statement_is_of_its_report_and_signer(good: Made, failing: Made,
 def test_an_unknown_format_is_refused(good: Made, context: ExportContext) -> None:
     with pytest.raises(InputError, match="there are: page, markdown"):
         exports.write("pdf", good.verify(), context)
+
+
+def test_a_bound_above_its_budget_is_explained_where_it_is_certified(good: Made, context: ExportContext) -> None:
+    verified = good.verify()
+    assert rendering.words.ABOVE not in exports.write("markdown", verified, context)
+    report = json.loads(json.dumps(verified.report))
+    rows = report["certificate"]["candidates"]
+    next(row for row in rows if row["config"] == report["config"])["cur"]["utility"]["simultaneous"] = "0.2"
+    above = replace(verified, report=report)
+    for name in ("markdown", "model-card", "page"):
+        assert rendering.words.ABOVE in html.unescape(exports.write(name, above, context))

@@ -286,6 +286,25 @@ def test_the_signed_model_is_measured_again(place: Path, froc: Froc, signed: Pat
     assert {group["config"] for group in document["groups"]} == {"base", document["groups"][-1]["config"]}
 
 
+def test_a_model_from_elsewhere_is_not_called_different_before_it_is_measured(
+    place: Path, froc: Froc, tmp_path: Path
+) -> None:
+    out = tmp_path / "external"
+    model = ["--unlearned", place / "run" / "model", "--base", place / "model", "--task", place / "task"]
+    done = froc("audit", "model", *model, "--budget", 0.9, "--out", out, "--allow-vacuous", "--reopen")
+    assert done.returncode in (0, 3), done.stderr
+    args = ["--key", place / "engineer", "--out", tmp_path, "--name", "external", "--allow-small-sample"]
+    done = froc("audit", "report", out, *args, env=PASSWORD)
+    assert done.returncode == 0, done.stderr
+    bundle = tmp_path / "external.froc-audit"
+    done = froc(*_again(place, bundle), "--seed", 7)
+    assert done.returncode == 2, done.stderr
+    assert "came from another tool and cannot be trained again; give its folder with --unlearned" in " ".join(
+        done.stderr.split()
+    )
+    assert not (bundle / "reexecution.dsse.json").exists()
+
+
 def test_other_data_or_another_model_is_refused(place: Path, froc: Froc, signed: Path, tmp_path: Path) -> None:
     copied = Path(shutil.copytree(signed, tmp_path / "other.froc-audit"))
     task = Path(shutil.copytree(place / "task", tmp_path / "task"))

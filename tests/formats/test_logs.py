@@ -93,6 +93,14 @@ def test_a_query_without_a_score_counts_as_one(tmp_path: Path) -> None:
     assert len(losses_read.notes) == 2
 
 
+def test_what_the_base_model_has_no_score_for_is_said_whatever_the_rule(tmp_path: Path) -> None:
+    """Its losses are the control: without a word, a base that was not measured looks like one that knew nothing."""
+    log = write(tmp_path, "logs/one", duet())
+    before = write(tmp_path, "before", duet() | {"holdout_qa_rouge": rouge([0.9, None, None, 0.9], 0.9)})
+    notes = read(log.parent, base=before).notes
+    assert [note for note in notes if "2 queries of holdout_qa_rouge have no score" in note and "base model" in note]
+
+
 @pytest.mark.parametrize(
     ("document", "words"),
     [

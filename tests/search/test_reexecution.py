@@ -99,6 +99,8 @@ def _counts_must_be_those_of_the_rows(again: Job, plan: dict[str, Any]) -> None:
         part[UTILITY] -= 1
         with pytest.raises(InputError, match=rf"{UTILITY}.* units.* and these rows give"):
             refuse_other_job(again, changed)
+    with pytest.raises(InputError, match="of the tokenizer"):
+        refuse_other_job(again, {**plan, "tokenizer": None if "tokenizer" in plan else "from-the-data"})
     changed = {**plan, "task": {**plan["task"], "units": {**plan["task"]["units"], UTILITY: "group"}}}
     with pytest.raises(InputError, match=f"sampling unit of {UTILITY} is group"):
         refuse_other_job(again, changed)

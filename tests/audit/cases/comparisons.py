@@ -48,6 +48,7 @@ CASES: dict[str, Case] = {
     "a comparison edited": Case("evidence-digest:comparison.json", lambda m: m.edit("comparison.json", lambda t: t.replace("0.95", "0.94")), "compared"),
     "a comparison about another model": Case("comparison-other-task", _compared(lambda d: d["plan"]["model"].update(digest="1" * 64)), "compared"),
     "a comparison of more planned openings than any plan has": Case("comparison-openings", _compared(lambda d: d.update(opening=5, planned=10)), "compared"),
+    "a comparison by code that nothing names": Case("comparison-plugins", _compared(lambda d: d["plan"]["metrics"].update(forgetting="rouge_l@secret_attack")), "compared"),
     "a comparison of other rows": Case("comparison-other-digest", _compared(lambda d: d["plan"]["task"].update(digest="1" * 64)), "compared"),
     "a comparison of other queries": Case("comparison-other-queries", _compared(lambda d: d["seal"]["calibration"].update(utility="f" * 64)), "compared"),
     "a comparison of a point mixed by nothing": Case("comparison-shape", _compared(lambda d: d["seal"]["candidates"][1]["params"].pop("mix")), "compared"),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from froc import hashing
@@ -119,6 +120,18 @@ def _config(**words: Any) -> Callable[[Path], object]:
     return changed
 
 
+def _stacked(model: Path) -> None:
+    """A small layer of the right number beside the model's own, which has another."""
+    weights = np.arange(24, dtype=np.float32).reshape(4, 6)
+    tensors = {
+        "embed": weights,
+        "head": weights.copy(),
+        "layers.1.norm": weights.copy(),
+        "zz.layers.0.norm": weights[0].copy(),
+    }
+    save_file(tensors, model / "model.safetensors")
+
+
 def _headless(**words: Any) -> Callable[[Path], object]:
     """No output embedding, and a configuration by which none is tied."""
 
@@ -220,6 +233,7 @@ OPEN: dict[str, Case] = {
     "signed: an index of another precision": Case("model-second-index", _owner(_text("model.fp16.safetensors.index.json", lambda _: '{"weight_map": {"head": "/etc/passwd"}}'))),
     "signed: fewer layers than the configuration has": Case("model-layers", _owner(_config(num_hidden_layers=9))),
     "signed: a number of layers beside that of the text model": Case("model-layers", _owner(_config(num_hidden_layers=9, text_config={"num_hidden_layers": 1}))),
+    "signed: a small layer of another stack": Case("model-layers", _owner(_stacked)),
     "signed: no number of layers": Case("model-config-open", _owner(_config(num_hidden_layers=None))),
     "signed: a number of layers in words": Case("model-config-open", _owner(_config(num_hidden_layers="1"))),
     "signed: no architectures": Case("model-config-open", _owner(_config(architectures=None))),

@@ -140,6 +140,7 @@ CASES: dict[str, Case] = {
     "plan without a bound": Case("plan-shape", _replan(lambda p: p["bound"].pop("utility"))),
     "plan with units of another risk": Case("plan-shape", _replan(lambda p: p["task"]["units"].update(privacy="query"))),
     "plan with an endless list": Case("plan-shape", _replan(lambda p: p["listed"].update(forgetting=10**15))),
+    "methods that the plan lists none of": Case("trial-method", _replan(lambda p: (p["search"].update(methods=[]), p.update(plugins=[])))),
     "nothing asked of the base model's forgetting": Case("plan-control", _replan(lambda p: p["control"].update(forgetting="none"))),
     "nothing asked of forgetting under an unknown metric": Case("plan-control", _replan(lambda p: (p["metrics"].update(forgetting="my_metric"), p["control"].update(forgetting="none"), p.pop("plugins", None)))),
     "nothing asked about utility": Case("plan-control", _replan(lambda p: p["control"].pop("utility"))),

@@ -1,0 +1,44 @@
+"""A run folder that somebody hands over leads nowhere else."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from froc.errors import InputError
+from froc.search.external_model import ExternalModel
+from froc.search.run_folder import Folder
+
+
+@pytest.mark.parametrize("name", ["losses", "figures", "model", ".model.part", "plan.json"])
+def test_a_folder_with_a_link_in_it_is_not_taken(tmp_path: Path, name: str) -> None:
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    run.mkdir()
+    elsewhere.mkdir()
+    (run / name).symlink_to(elsewhere)
+    with pytest.raises(InputError, match=re.escape(f"{name} is a link")):
+        Folder(run).hold()
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_run_folder_may_itself_be_reached_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "disk")
+    folder = Folder(tmp_path / "run")
+    folder.hold()
+    folder.release()
+
+
+def test_only_links_within_a_model_or_its_hub_cache_are_copied(tmp_path: Path) -> None:
+    blobs, snapshot = tmp_path / "hub" / "blobs", tmp_path / "hub" / "snapshots" / "abc"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    (blobs / "1").write_text("{}")
+    (snapshot / "config.json").symlink_to(blobs / "1")
+    ExternalModel(snapshot).copy(tmp_path / "copied")
+    assert (tmp_path / "copied" / "config.json").read_text() == "{}"
+    (tmp_path / "secret").write_text("what nobody should read")
+    (snapshot / "LICENSE.txt").symlink_to(tmp_path / "secret")
+    with pytest.raises(InputError, match=r"LICENSE\.txt is a link to a file outside the model's folder"):
+        ExternalModel(snapshot).copy(tmp_path / "again")
+    assert not (tmp_path / "again").exists()
