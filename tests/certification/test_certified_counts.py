@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from froc.certification.certify import certify
-from froc.data.opening_ledger import record
+from froc.data.opening_ledger import certified, record
 from froc.data.splits import split
 from froc.data.task import FORGETTING
 from tests.data.test_opening_ledger import TASK
@@ -54,6 +54,16 @@ def test_another_model_on_the_same_queries_is_another_way(tmp_path: Path) -> Non
         "ways": 2,
         "sealed": False,
     }
+
+
+def test_the_number_of_a_way_is_the_place_of_its_first_use() -> None:
+    """On any of the present rows: what was first tried on a part of them is no later way."""
+    first, rest = (frozenset(names) for names in (NAMES[:60], NAMES[40:]))
+    uses = [(first, "x"), (first, "y"), (rest, "x"), (rest, "y"), (rest, "z")]
+    counts = [certified({"r": names}, options) for names, options in uses]
+    assert [count.number for count in counts] == [1, 2, 1, 2, 3]
+    assert [count.options for count in counts] == [1, 2, 2, 2, 3]
+    assert [count.times for count in counts] == [1, 2, 3, 4, 5]
 
 
 def test_names_that_are_mere_numbers_are_no_names(tmp_path: Path) -> None:

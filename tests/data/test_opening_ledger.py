@@ -280,6 +280,21 @@ def test_looks_that_were_taken_away_are_missed(tmp_path: Path, monkeypatch: pyte
         check(first, "other plan", 1, False)
 
 
+def test_a_count_below_zero_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would let the only opening be taken away."""
+    monkeypatch.setenv("FROC_STATE", str(tmp_path))
+    counted = Counted({"forgetting": frozenset({"a"})}, {})
+    record(counted, "plan", "seal", 1, False)
+    place = tmp_path / "openings"
+    (place / "looks" / "000001.json").unlink()
+    count = json.loads((place / "count.json").read_text())
+    (place / "count.json").write_text(json.dumps(count | {"looks": -1}))
+    with pytest.raises(InputError, match="damaged"):
+        check(counted, "plan 2", 1, False)
+    (place / "count.json").write_text(json.dumps(count | {"looks": 0}))
+    assert check(counted, "plan 2", 1, False).number == 1
+
+
 def test_a_look_that_was_not_counted_any_more_still_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed between the look and the count."""
     monkeypatch.setenv("FROC_STATE", str(tmp_path))

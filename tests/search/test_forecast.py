@@ -61,6 +61,12 @@ def test_more_candidates_are_less_chance() -> None:
     assert few > many
 
 
+def test_a_chance_is_a_share_of_a_hundred_calibrations() -> None:
+    chance = 100 * certification_probability(table(0.06, 200), "c0000", CLAIM, UNITS, 5)
+    assert 0 < round(chance) < 100
+    assert chance == pytest.approx(round(chance), abs=1e-9)
+
+
 def test_where_it_says_likely_a_certificate_follows() -> None:
     """True means anywhere around the budget: of those that the search calls likely, at least that share passes."""
     draw = np.random.default_rng(0)
