@@ -75,6 +75,9 @@ def test_whole_numbers_are_thousandths_where_said_or_where_froc_made_the_table()
     for second in (own.drop("metric"), own.cast({"loss": pl.Int32}), own.select(reversed(own.columns))):
         with pytest.raises(InputError, match="any scale"):
             check(second)
+    for outside in (-1, SCALE + 1):
+        with pytest.raises(InputError, match=r"row 3: loss is outside 0\.\.1000 thousandths"):
+            check(table(loss=[0, SCALE, outside, 0, 0, 1]), "thousandths")
     with pytest.raises(InputError, match="no whole numbers"):
         check(table(), "thousandths")
     with pytest.raises(InputError, match="no scale is called"):

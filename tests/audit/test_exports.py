@@ -176,6 +176,20 @@ def test_a_summary_says_what_is_not_shown(short: Made, context: ExportContext) -
         assert f"- {rendering.words.LIMITS[name]}" in text
 
 
+@pytest.mark.parametrize(
+    ("tested", "sentence"), [(True, "No configuration was certified."), (False, "No configuration was tested.")]
+)
+def test_a_summary_without_a_configuration_says_whether_any_was_tested(
+    short: Made, context: ExportContext, tested: bool, sentence: str
+) -> None:
+    """A screening has tested ones and reports on none."""
+    result = short.verify()
+    candidates = result.report["certificate"]["candidates"] if tested else []
+    report = {**result.report, "config": None, "certificate": {**result.report["certificate"], "candidates": candidates}}
+    lines = exports.write("markdown", replace(result, report=report), context).splitlines()
+    assert [line for line in lines if line.startswith("No configuration was")] == [sentence]
+
+
 @pytest.mark.parametrize("kind", ["good", "nasty"])
 def test_a_model_card_reads_back(kind: str, context: ExportContext, request: pytest.FixtureRequest) -> None:
     result = request.getfixturevalue(kind)

@@ -80,6 +80,18 @@ def test_page_1_says_of_a_metric_of_something_else_nothing_that_it_does_not_meas
     assert "the risk of that name" in changed
 
 
+def test_a_claim_says_what_froc_means_by_a_risk_and_of_others_that_they_are_as_measured(good: Made) -> None:
+    report = good.read()["predicate"]
+    says = summary.claim(report, report["certificate"])
+    assert "the forgetting risk (how much of the forgotten answers can still be had) is at most" in says
+    assert "(as measured)" not in says
+    budget = {**report["certificate"]["budget"], "mine": "0.2"}
+    changed = _measured(good, forgetting="refusal", mine="rouge_l")
+    says = summary.claim(changed, {**report["certificate"], "budget": budget})
+    assert "the forgetting risk (as measured) is at most" in says
+    assert "the mine risk (as measured) is at most" in says
+
+
 def test_a_known_name_over_another_measurement_is_no_attack_that_was_run(good: Made) -> None:
     report = _measured(good, jailbreak="extraction_strength", relearning=KNOWN["relearning"].of, mine=KNOWN["drift"].of)
     rows = [(row["name"], row["says"], row["run"]) for row in appendix._attacks(report, None, True)]

@@ -325,10 +325,14 @@ def test_pages_keep_the_words_that_they_were_signed_with(originals: dict[str, Ma
         ("no trial is missing", older),
         ("numbered without a gap", today),
         ("Every logged trial", today),
+        ("Methods at equal utility", older),
+        ("Methods compared", today),
     ):
         assert text in page
     assert "no trial is missing" not in today
     assert "numbered without a gap" not in older
+    assert "Methods at equal utility" not in today
+    assert "Methods compared" not in older
 
 
 def page_of(made: Made) -> str:

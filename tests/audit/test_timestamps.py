@@ -58,6 +58,28 @@ def test_an_authority_is_pinned(clock: Authority, tmp_path: Path) -> None:
             timestamps.time_of(token, b"signature", [pinned])
 
 
+def test_a_file_of_certificates_holds_a_mebibyte_at_most(clock: Authority, tmp_path: Path) -> None:
+    data, path = clock.root.read_bytes(), tmp_path / "root.pem"
+    for size, fits in ((2**20, True), (2**20 + 1, False)):
+        path.write_bytes(data + b"\n" * (size - len(data)))
+        if fits:
+            assert timestamps.read(path) == timestamps.read(clock.root)
+            continue
+        with pytest.raises(InputError, match="more than"):
+            timestamps.read(path)
+
+
+@pytest.mark.parametrize("kind", ["06092a864886f70d010702", "060b2a864886f70d0109100104"], ids=["signed data", "time"])
+def test_what_is_no_signed_data_about_a_time_is_no_time_stamp_by_its_shape(clock: Authority, kind: str) -> None:
+    token, identifier = clock.stamp(b"signature", T), bytes.fromhex(kind)
+    timestamps.refuse_other(token, [b"another", b"signature"], "plan.tsr")
+    changed = token.replace(identifier, identifier[:-1] + b"\x63")
+    assert len(changed) == len(token)
+    for data, over in ((changed, b"signature"), (token, b"another"), (token + b"\0", b"signature")):
+        with pytest.raises(InputError, match=r"plan\.tsr is no time stamp"):
+            timestamps.refuse_other(data, [over], "plan.tsr")
+
+
 def test_a_certificate_must_have_been_valid_at_the_time(clock: Authority, trusted: timestamps.Authority) -> None:
     for at in (T - timedelta(days=31), T + timedelta(days=3650)):
         with pytest.raises(VerificationError, match="timestamp-untrusted"):

@@ -109,6 +109,16 @@ def test_what_is_no_average_is_refused(name: str, bad: float) -> None:
         replace(SOME, **{name: np.array([0.5, bad, 0.5])})
 
 
+@pytest.mark.parametrize(("name", "most"), [("acc_u", "1"), ("acc_r", "1"), ("loss_u", "inf"), ("loss_r", "inf")])
+def test_an_accuracy_is_at_most_1_and_a_loss_any_number(name: str, most: str) -> None:
+    replace(SOME, **{name: np.array([0.0, 1.0, 0.5])})
+    if most == "inf":
+        replace(SOME, **{name: np.array([0.0, 1e6, 0.5])})
+        return
+    with pytest.raises(InputError, match=f"{name} holds an average that is no number from 0 to {most};"):
+        replace(SOME, **{name: np.array([0.0, 1.000001, 0.5])})
+
+
 def test_other_misuse_is_refused() -> None:
     with pytest.raises(InputError, match="one number per configuration"):
         replace(SOME, acc_u=np.array([0.5]))

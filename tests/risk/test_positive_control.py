@@ -16,7 +16,7 @@ from froc.measuring.measurement import measurement, written
 from froc.measuring.metric import Metric
 from froc.plugins import find, names
 from froc.risk.certificate import certify
-from froc.risk.claim import Candidate, Claim
+from froc.risk.claim import Candidate, Claim, evidence_from_matrix
 from froc.risk.positive_control import BASE, FAULTS, Control, Kind, built_in, document, kind_of, metric_of, vacuous
 from froc.search.settings import Settings
 
@@ -111,7 +111,6 @@ def test_lower_bounds_hold_as_often_as_they_say() -> None:
         ]
         losses = pl.DataFrame(rows, schema=SCHEMA, orient="row")
         from froc.loss_table import matrix
-        from froc.risk.claim import evidence_from_matrix
 
         units = {
             r: evidence_from_matrix(matrix(losses, risk=r, split="calibration", configs=[BASE], unit="query").values)
@@ -130,6 +129,19 @@ def test_a_weighted_sum_needs_the_base_to_exceed_it() -> None:
         certificate = certify(good, [Candidate("c0000", "npo", {}, 1.0)], tested_claim, control=control)
         assert (certificate["chosen"] == "c0000") is shown
         assert certificate["base"]["combined"]["before"] == pytest.approx(0.5 * (1 - lacking))
+
+
+def test_the_lower_bound_of_a_weighted_sum_is_rounded_down() -> None:
+    """Of the forgetting risk alone, since the base model loses no utility against itself."""
+    third = claim(budget={"combined": 0.2}, weights={"forgetting": 1 / 3, "utility": 0.5})
+    absences = {
+        risk: evidence_from_matrix(np.repeat([[0, 1000]], [180, 20], axis=1).astype(np.int16)) for risk in BUDGET
+    }
+    base = document(KINDS, absences, third)
+    exactly = base["forgetting"]["lower"] / 3
+    assert exactly - 1e-6 < base["combined"]["lower"] <= exactly
+    assert base["combined"]["lower"] == pytest.approx(exactly, abs=1e-6)
+    assert base["combined"]["before"] == 0.3
 
 
 def test_a_weighted_sum_of_losses_alone_needs_scores_that_could_be_lost() -> None:
