@@ -80,6 +80,15 @@ def test_effects_are_those_of_patching_by_hand() -> None:
     assert result.effects.abs().min() > 1e-6
 
 
+def test_attentions_are_whole_unless_heads_are_asked_for_and_may_be_left_out() -> None:
+    made = reference(_llama())
+    for trace, kinds in (
+        (Trace("forget"), ["attention", "feed_forward"]),
+        (Trace("forget", attention=False), ["feed_forward"]),
+    ):
+        assert [part.kind for part in made.ask(trace).parts] == kinds * 2
+
+
 def test_attribution_is_patching_to_first_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """At little noise they are the same; the untrained model is at no optimum, where the first order would vanish."""
     made = reference(_llama())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from froc import hashing
 from froc.data.task import FORGETTING, UTILITY, Task
@@ -55,6 +56,23 @@ def test_the_model_is_trained_to_the_same_bytes(base: Base, monkeypatch: pytest.
     second = embedded.base(short, cache=tmp_path / "b")
     assert first.digest == second.digest
     assert first.digest != base.digest
+
+
+def test_no_step_of_its_training_follows_a_gradient_longer_than_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first gradients are longer, and are cut to that."""
+    lengths: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def noted(optimiser: torch.optim.AdamW, *more: Any) -> Any:
+        grads = [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+        lengths.append(float(torch.linalg.vector_norm(torch.stack([grad.norm() for grad in grads]))))
+        return step(optimiser, *more)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", noted)
+    monkeypatch.setattr(embedded, "KNOWN", 0.0)
+    embedded.train_model(replace(SMALL, steps=3), lambda *_: None)
+    assert len(lengths) == 3
+    assert max(lengths) == pytest.approx(1.0, abs=1e-4)
 
 
 def test_the_model_in_the_repository_is_the_recipes(base: Base) -> None:
