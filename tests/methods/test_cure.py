@@ -46,6 +46,13 @@ def test_parts_follow_the_side_that_they_work_for() -> None:
     assert CURE(circuit=0.01).build_circuit(forget, retain).rules == (Rule.SHARED, Rule.FROZEN)
 
 
+@pytest.mark.parametrize(
+    ("share", "rule"), [(0.76, Rule.FORGET), (0.75, Rule.SHARED), (0.25, Rule.SHARED), (0.24, Rule.RETAIN)]
+)
+def test_a_share_at_the_limit_is_shared(share: float, rule: Rule) -> None:
+    assert CURE(specific=0.75)._rule(share) == rule
+
+
 def test_what_heads_have_in_common_moves_with_all_of_them() -> None:
     q, k = [Piece(f"q{head}") for head in range(4)], [Piece("k0"), Piece("k1")]
     parts = _three((q[0], k[0]), (q[1], k[0]), (q[2], k[1]), (q[3], k[1]))

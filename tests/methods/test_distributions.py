@@ -273,6 +273,8 @@ def test_the_first_pass_is_of_forgetting_alone(bench: TrialRunner) -> None:
         {"forget": 0.3, "retain": 0.7, "hold": 0.7}
     )
     assert len(make(Method, "e2urec", {"epochs": 1}).phases(PLACEHOLDER_CONTEXT)) == 1
+    # its first pass holds nothing
+    assert not make(Method, "e2urec", {"epochs": 4}).can_stop_early
 
 
 def test_members_of_a_pack_ask_for_one_teacher(adapted: Base, parts: tuple[SearchView, Any]) -> None:

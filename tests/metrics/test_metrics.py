@@ -233,6 +233,12 @@ def test_knn_hit_by_hand() -> None:
     # more neighbours than rows of other groups: two x, two y, one z
     assert hit("y", "D", 0, 50) == 1.0
     assert hit("z", "D", 0, 50) == 0.0
+    # several at once; a representation without a number makes its own row none, and a neighbour's those of other groups
+    torn = seen([("y", "D"), ("x", "D")], math.nan, 0)
+    assert scored("knn_hit", replace(torn, bank=bank), k=1, layer=0) == pytest.approx([math.nan, 1.0], nan_ok=True)
+    lost = seen([("x", "A"), ("x", "B"), ("y", "B"), ("y", "C"), ("z", "C")], 0, 10, 20, 90, math.nan)
+    both = seen([("x", "D"), ("y", "C")], 0, 20)
+    assert scored("knn_hit", replace(both, bank=lost), k=1, layer=0) == pytest.approx([math.nan, 1.0], nan_ok=True)
     assert math.isnan(hit("w", "D", 0, 1))
     assert math.isnan(hit("z", "C", 0, 1))
     with pytest.raises(InputError, match="2 blocks"):

@@ -21,7 +21,7 @@ from froc.models.hooks import output_changed
 from froc.models.trainable import Full, Weights
 from froc.plugins import make
 from froc.search.trial.runner import TrialRunner
-from froc.training.base_statistics import BaseStatistics, TrainingRows
+from froc.training.base_statistics import PLACEHOLDER_CONTEXT, BaseStatistics, TrainingRows
 from froc.training.loop import unlearn
 from froc.training.method import Method
 from froc.training.run import Run
@@ -155,6 +155,13 @@ def test_a_repetition_is_left_out_unless_the_requests_loss_would_change() -> Non
     # removed before: at 5 degrees, alike to the first two
     past = torch.tensor([[math.cos(math.radians(5)), math.sin(math.radians(5))]])
     assert kept(rows, past, losses, near, 0.6) == (2, 3, 4)
+
+
+def test_directions_of_a_model_without_rows_are_none_of_its_width() -> None:
+    directions = Directions().placeholder(PLACEHOLDER_CONTEXT)
+    assert {role: rows.shape for role, rows in directions.items()} == dict.fromkeys(
+        ("forget", "retain", "earlier"), (0, PLACEHOLDER_CONTEXT.width)
+    )
 
 
 def test_directions_are_centred_means_of_each_rows_own_hidden_states(small: Any) -> None:
