@@ -24,7 +24,7 @@ class Tests:
         self.imports = {file: _imported(text, _dotted(file)) for file, text in self.texts.items()}
 
     def of(self, module: str, line: int = 1) -> list[str]:
-        """Test files of a module (its path), nearest first: of its name, that import it, that name the plug-in, that reach it.
+        """Test files of a module (its path), nearest first: of its name, that import it, that name the plug-in, that reach it, its folder's.
 
         Of equally near ones, those come first that name the function or class around the line, then the smallest.
         """
@@ -49,25 +49,26 @@ class Tests:
         return None
 
     def _rank(self, file: str, module: str) -> int:
-        names, stem = _names(module), Path(module).stem
-        parents = {name.rpartition(".")[0] for name in names}
-        direct, package = self.imports[file], Path(module).parent.name
-        about = f"{Path(file).parent.name} {Path(file).stem}"
-        own = (package not in ROOMS and package in about) or (stem != "__init__" and stem.strip("_") in about)
+        names, stem = _names(module), Path(module).stem.strip("_")
+        parents = {name.rpartition(".")[0] for name in names} - set(ROOMS)
+        direct, package, test = self.imports[file], Path(module).parent.name, Path(file)
+        in_its_folder = package not in ROOMS and test.parent.name == package
+        own = in_its_folder or (package not in ROOMS and package in test.stem) or (stem != "init" and stem in test.stem)
+        if test.stem == f"test_{stem}" and (in_its_folder or direct & names):
+            return 0
         if direct & names:
-            return 0 if own else 1
-        if own and direct & (parents - set(ROOMS)):
-            return 1  # a suite that goes through every plug-in of a package by its name
+            return 1 if own else 2
+        if own and direct & parents:
+            return 2  # a suite that goes through every plug-in of a package by its name
+        nearby = in_its_folder or any(name.startswith(f"{parent}.") for name in direct for parent in parents)
         word = re.compile(rf"\b{re.escape(stem).replace('_', '[-_]')}\b")
-        if stem != "__init__" and direct & (parents - set(ROOMS)) and word.search(self.texts[file]):
+        if stem != "init" and (nearby or direct & parents) and word.search(self.texts[file]):
             return 3
         if self._of_helpers(file) & names:
             return 4
         if direct & self._importers(names):
             return 5
-        if direct & (parents - set(ROOMS)):
-            return 6
-        return 9
+        return 6 if in_its_folder or direct & parents else 9
 
     def _of_helpers(self, file: str) -> set[str]:
         """What the test's helpers import: modules of tests that it imports, and the conftest files around it."""

@@ -185,7 +185,11 @@ def test_a_summary_without_a_configuration_says_whether_any_was_tested(
     """A screening has tested ones and reports on none."""
     result = short.verify()
     candidates = result.report["certificate"]["candidates"] if tested else []
-    report = {**result.report, "config": None, "certificate": {**result.report["certificate"], "candidates": candidates}}
+    report = {
+        **result.report,
+        "config": None,
+        "certificate": {**result.report["certificate"], "candidates": candidates},
+    }
     lines = exports.write("markdown", replace(result, report=report), context).splitlines()
     assert [line for line in lines if line.startswith("No configuration was")] == [sentence]
 

@@ -1,6 +1,7 @@
 """Calibration in rounds: who is measured on how much, from losses that a table holds instead of a model."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from froc.loss_table import SCALE, check, place
 from froc.risk.certificate import Candidate
 from froc.risk.claim import Claim, Evidence
 from froc.search.sealed import calibration
+from froc.search.trial.work import KeptWeights
 
 N = 80
 NAMES = sorted((f"q{i}" for i in range(N)), key=place)
@@ -21,6 +23,7 @@ ORDER = pl.DataFrame({"risk": "r", "query": NAMES, "unit": NAMES})
 CLAIM = Claim({"r": 0.3}, {"r": "betting"}, {"r": "query"}, procedure="bonferroni", sequential=True)
 LOST = {"none": np.zeros(N), "all": np.ones(N), "near": np.arange(N) % 5 == 0}
 """Configuration -> which of the queries it loses, in the sealed order."""
+WEIGHTS: dict[str, KeptWeights] = {name: Path(name) for name in LOST}
 CANDIDATES = [Candidate(name, "", {}, 1.0) for name in LOST]
 
 
@@ -51,7 +54,7 @@ def test_measuring_stops_where_a_candidate_is_certified_or_hopeless() -> None:
     executor: Any = Table()
     progress: list[tuple[int, int]] = []
     table = calibration.measure_in_rounds(
-        executor, QUERIES, CANDIDATES, dict.fromkeys(LOST, {}), CLAIM, ORDER, lambda *at: progress.append(at)
+        executor, QUERIES, CANDIDATES, WEIGHTS, CLAIM, ORDER, lambda *at: progress.append(at)
     )
     rounds = {name: len(counts) for name, counts in executor.measured.items()}
     assert all(count == N // 8 for counts in executor.measured.values() for count in counts)
@@ -72,9 +75,7 @@ def test_measuring_ends_with_its_last_candidate() -> None:
     executor: Any = Table()
     progress: list[tuple[int, int]] = []
     lost = [candidate for candidate in CANDIDATES if candidate.config == "all"]
-    calibration.measure_in_rounds(
-        executor, QUERIES, lost, {"all": {}}, CLAIM, ORDER, lambda *at: progress.append(at)
-    )
+    calibration.measure_in_rounds(executor, QUERIES, lost, WEIGHTS, CLAIM, ORDER, lambda *at: progress.append(at))
     assert executor.measured["all"] == [N // 8] * 2
     assert progress == [(1, 8), (2, 8), (8, 8)]
 
@@ -82,9 +83,7 @@ def test_measuring_ends_with_its_last_candidate() -> None:
 def test_without_rounds_every_candidate_is_measured_on_every_query() -> None:
     executor: Any = Table()
     progress: list[tuple[int, int]] = []
-    table = calibration.measure(
-        executor, QUERIES, CANDIDATES, dict.fromkeys(LOST, {}), lambda *at: progress.append(at)
-    )
+    table = calibration.measure(executor, QUERIES, CANDIDATES, WEIGHTS, lambda *at: progress.append(at))
     assert executor.measured == {name: [N] for name in LOST}
     assert len(table) == 3 * N
     assert progress == [(1, 3), (2, 3), (3, 3)]

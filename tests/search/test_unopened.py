@@ -27,7 +27,10 @@ def written(folder: Path, nearest: list[Candidate], before: float) -> tuple[obje
 def test_the_first_of_the_nearest_is_the_closest(tmp_path: Path) -> None:
     closest, reason = written(tmp_path, [NEAR, FAR], 0.9)
     assert closest == {"config": "near", "method": "npo", "search": {FORGETTING: 0.24, UTILITY: 0.1}}
-    assert "closest is near (npo) with forgetting 0.240 (budget 0.1), utility 0.100 (budget 0.2); the same command" in reason
+    assert (
+        "closest is near (npo) with forgetting 0.240 (budget 0.1), utility 0.100 (budget 0.2); the same command"
+        in reason
+    )
 
 
 def test_without_a_candidate_nothing_is_closest(tmp_path: Path) -> None:
