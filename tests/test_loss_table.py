@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from froc import certify, hashing
 from froc.errors import InputError
-from froc.loss_table import NOISE, SCALE, SCHEMA, check, dataframe, matrix, quantise
+from froc.loss_table import NOISE, SCALE, SCHEMA, check, dataframe, matrix, quantise, refuse_shared_units
 
 
 def table(**columns: Any) -> pl.DataFrame:
@@ -183,6 +183,16 @@ def test_matrix_refuses_what_it_cannot_compare() -> None:
     for loss in (pl.col("loss") / SCALE, pl.col("loss") * 2, pl.lit(None, pl.Int16)):
         with pytest.raises(InputError, match="not whole thousandths"):
             ask(checked.with_columns(loss=loss))
+
+
+def test_a_unit_in_both_splits_cannot_be_drawn() -> None:
+    """Of the risk that is asked for; another's units do not count."""
+    splits = ["search", "calibration", "calibration"] * 2
+    shared = check(table(split=splits, unit=["u", "u", "v"] * 2))
+    refuse_shared_units(shared, "utility")
+    refuse_shared_units(check(table(split=splits, unit=["u", "v", "v"] * 2)), "forgetting")
+    with pytest.raises(InputError, match=r"unit 'u' has rows in both splits \(1 such units\)"):
+        refuse_shared_units(shared, "forgetting")
 
 
 def test_any_dataframe_is_read() -> None:

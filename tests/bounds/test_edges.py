@@ -34,6 +34,15 @@ def test_no_units_are_no_evidence(name: str) -> None:
             call(np.zeros((2, 0), dtype=np.int64), 0.1)
 
 
+@pytest.mark.parametrize("name", [name for name in ALL if name not in FINITE])
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_nothing_is_excluded_where_all_is_lost(name: str, n: int) -> None:
+    """No warning, either: few units take the largest bets, and a capital of 0 has no logarithm."""
+    losses = np.full((1, n), SCALE, dtype=np.int16)
+    assert make(Bound, name).upper(losses, 0.1).tolist() == [1.0]
+    assert make(Bound, name).p_value(losses, 0.3).tolist() == [1.0]
+
+
 def test_relative_entropy_at_both_ends() -> None:
     """0 log 0 is 0: kl(0, b) = -log(1 - b), kl(1, b) = -log b; and an impossible b is infinitely far."""
     b = np.array([0.25, 0.5, 0.9])

@@ -24,9 +24,7 @@ def test_each_candidate_is_compared_with_its_own_level(procedure: str, bound: st
     """Also where measuring stopped early, so that candidates have rows of different lengths."""
     claim = Claim({"r": 0.1}, {"r": bound}, {"r": "query"}, procedure=procedure, radius=radius)
     whole = evidence_from_matrix(LOSSES)
-    alone = [
-        raw_p(claim, "r", evidence_of_candidate(whole, i), 3, float(alpha))[0] for i, alpha in enumerate(LEVELS)
-    ]
+    alone = [raw_p(claim, "r", evidence_of_candidate(whole, i), 3, float(alpha))[0] for i, alpha in enumerate(LEVELS)]
     assert raw_p(claim, "r", whole, 3, LEVELS) == pytest.approx(alone, rel=1e-12)
     rows = replace(whole, losses=[LOSSES[i : i + 1, : 40 + 10 * i] for i in range(3)])
     parts = [

@@ -17,7 +17,7 @@ from froc.measuring.metric import Metric
 from froc.plugins import find, names
 from froc.risk.certificate import certify
 from froc.risk.claim import Candidate, Claim, evidence_from_matrix
-from froc.risk.positive_control import BASE, FAULTS, Control, Kind, built_in, document, kind_of, metric_of, vacuous
+from froc.risk.positive_control import BASE, FAULTS, Control, Kind, built_in, complaint, document, kind_of, metric_of, vacuous
 from froc.search.settings import Settings
 
 BUDGET = {"forgetting": 0.1, "utility": 0.1}
@@ -193,6 +193,21 @@ def test_metrics_of_faults_are_the_ones_that_say_so() -> None:
     assert text == set(FAULTS)
     assert all(built_in(metric_of(name)) for name in names(Metric))
     assert not built_in("shady")
+
+
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [
+        ({"control": "exceeds"}, "shows 0.084 (at least 0.051), which does not exceed the budget of 0.1"),
+        ({"control": "ceiling"}, "scores 0.084 (at least 0.051), so that hardly more than its budget of 0.1 could be lost"),
+        ({"control": "ceiling", "relative": True}, "so that there is nothing which 0.1 could be a share of"),
+    ],
+)  # fmt: skip
+def test_a_complaint_says_what_the_base_model_lacks(shown: dict[str, Any], words: str) -> None:
+    text = complaint("r", {"before": 0.0837, "lower": 0.0512, **shown}, 0.1)
+    assert words in text
+    assert text.startswith("r: the base model itself ")
+    assert "--model" in text
 
 
 def logs(folder: Path, **means: float) -> dict[str, Path]:

@@ -50,6 +50,15 @@ def test_p_value_says_what_the_sum_of_bounds_says(k: int, j: int, budget: float)
             assert (upper[0] <= budget) == (p <= delta)
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_where_one_p_value_jumps_the_other_one_decides(first: bool) -> None:
+    """As in a census: 1 below a level of 0.05 and 0 from there on; the other is 0.2 at every level."""
+    jumps: weighted_sum.PValueFunction = lambda alpha: np.where(alpha < 0.05, 1.0, 0.0)  # noqa: E731
+    constant: weighted_sum.PValueFunction = lambda alpha: np.full(len(alpha), 0.2)  # noqa: E731
+    parts = [(0.5, jumps), (0.5, constant)] if first else [(0.5, constant), (0.5, jumps)]
+    assert weighted_sum.p_value(*parts, 0.1, 1).tolist() == pytest.approx([0.4])
+
+
 def test_combined_risk_is_valid_where_each_part_is_lopsided() -> None:
     """True risks (0.2, 0.004): the combined one, 0.102, is just above 0.1 and may be certified at most 10 % of times."""
     rng, repeats = np.random.default_rng(1), 3000
