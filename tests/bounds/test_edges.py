@@ -43,6 +43,11 @@ def test_nothing_is_excluded_where_all_is_lost(name: str, n: int) -> None:
     assert make(Bound, name).p_value(losses, 0.3).tolist() == [1.0]
 
 
+@pytest.mark.parametrize("name", [name for name in ALL if "level" in find(Bound, name).__dataclass_fields__])
+def test_bets_aim_at_a_tenth_unless_another_level_is_named(name: str) -> None:
+    assert make(Bound, name) == make(Bound, name, {"level": 0.1}) != make(Bound, name, {"level": 0.05})
+
+
 def test_relative_entropy_at_both_ends() -> None:
     """0 log 0 is 0: kl(0, b) = -log(1 - b), kl(1, b) = -log b; and an impossible b is infinitely far."""
     b = np.array([0.25, 0.5, 0.9])

@@ -55,8 +55,8 @@ def test_where_one_p_value_jumps_the_other_one_decides(first: bool) -> None:
     """As in a census: 1 below a level of 0.05 and 0 from there on; the other is 0.2 at every level."""
     jumps: weighted_sum.PValueFunction = lambda alpha: np.where(alpha < 0.05, 1.0, 0.0)  # noqa: E731
     constant: weighted_sum.PValueFunction = lambda alpha: np.full(len(alpha), 0.2)  # noqa: E731
-    parts = [(0.5, jumps), (0.5, constant)] if first else [(0.5, constant), (0.5, jumps)]
-    assert weighted_sum.p_value(*parts, 0.1, 1).tolist() == pytest.approx([0.4])
+    one, two = (jumps, constant) if first else (constant, jumps)
+    assert weighted_sum.p_value((0.5, one), (0.5, two), 0.1, 1).tolist() == pytest.approx([0.4])
 
 
 def test_combined_risk_is_valid_where_each_part_is_lopsided() -> None:
