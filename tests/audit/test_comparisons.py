@@ -12,7 +12,8 @@ from froc import hashing
 from froc.audit import bundle as evidence
 from froc.audit import bundle_files
 from froc.audit.documents import ComparedPoint
-from froc.errors import InputError
+from froc.errors import InputError, VerificationError
+from tests.audit.cases.comparisons import CASES
 from tests.audit.conftest import NOW, Made
 from tests.audit.variants import make_comparison, text
 
@@ -47,6 +48,13 @@ def test_without_one_nothing_of_it_is_in_the_report(good: Made) -> None:
     page = (good.bundle / "report.html").read_text()
     assert "Not run: no comparison of methods was signed with this report." in page
     assert "A comparison certifies nothing" not in page
+
+
+def test_a_mixture_is_no_model_that_was_trained(made: Made) -> None:
+    case = CASES["a comparison of a mixture that is called trained"]
+    case.attack(made)
+    with pytest.raises(VerificationError, match=case.check):
+        made.verify()
 
 
 def test_a_comparison_about_another_model_is_refused(good: Made, compared: Path, tmp_path: Path) -> None:

@@ -123,3 +123,48 @@ def test_hyperparameters_are_words_and_no_sentences(good: Made, text: str) -> No
     for params in ({"schedule": text}, {text: 1}):
         with pytest.raises(ValidationError):
             Trial.model_validate({**line, "params": params})
+
+
+def _line(trial: int, status: str = "complete") -> Any:
+    """A line of the log, of a trial under the plan."""
+    return SimpleNamespace(
+        trial=trial, attempt=1, config=f"c{trial:04d}", method="npo", params={}, variants=[], steps=9, plan="p", status=status,
+        search=None, averages=None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("counted", "holds"), [(0, False), (1, False), (2, True), (3, True), (4, False)])
+def test_a_seal_counts_no_fewer_trials_than_were_complete_and_no_more_than_ended(counted: int, holds: bool) -> None:
+    """Two complete ones, one that was pruned and one that was interrupted."""
+    log = [_line(0), _line(1, "pruned"), _line(2), _line(3, "interrupted")]
+    search: Any = SimpleNamespace(methods=["npo"], trials=9)
+    plan: Any = SimpleNamespace(extends=[], search=search, claim=SimpleNamespace(risks=[]))
+    seal: Any = SimpleNamespace(candidates=[], trials=counted)
+    if holds:
+        cross_checks._trials(log, plan, seal, "p")
+        return
+    with pytest.raises(VerificationError, match="trial-count"):
+        cross_checks._trials(log, plan, seal, "p")
+
+
+@pytest.mark.parametrize(
+    ("risk", "measurement", "kind", "holds"),
+    [
+        ("refusals", "refusal/utility", "none", True),
+        ("refusals", "refusal/utility", "exceeds", False),
+        ("forgetting", "exact_memorization", "exceeds", True),
+        ("forgetting", "exact_memorization", "ceiling", False),
+        ("forgetting", "their_own", "none", False),
+        # nobody else knows what a metric of theirs asks of the base model
+        ("mine", "their_own", "none", True),
+    ],
+)
+def test_a_plan_asks_of_the_base_model_what_its_metrics_demand(
+    risk: str, measurement: str, kind: str, holds: bool
+) -> None:
+    plan: Any = SimpleNamespace(metrics={risk: measurement}, control={risk: kind}, sequential=False)
+    if holds:
+        cross_checks._control(plan, None)
+        return
+    with pytest.raises(VerificationError, match="plan-control"):
+        cross_checks._control(plan, None)

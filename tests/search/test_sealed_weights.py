@@ -16,12 +16,13 @@ from froc.data.task import FORGETTING, UTILITY
 from froc.errors import InputError
 from froc.models import inference_files, weights_digest
 from froc.models.base import Base, load, save
+from froc.risk.claim import Candidate
 from froc.search import stages
 from froc.search.external_model import ExternalModel
 from froc.search.job import Job, runner_of
 from froc.search.pipeline import run
 from froc.search.run_folder import Folder
-from froc.search.sealed.weights import files_beside, refuse_base
+from froc.search.sealed.weights import files_beside, refuse_base, refuse_retrained
 from froc.search.trial.outcome import TrialSpec
 from tests.models.test_architecture import adapt
 from tests.search.test_pipeline import BUDGET, Killed, Watch, job
@@ -114,6 +115,11 @@ def test_weights_that_are_changed_between_seal_and_end_are_not_saved(
         run(made, out, Watch())
     assert not (out / "model").exists()
     assert not (out / "certificate.json").exists()
+
+
+def test_seals_without_weights_are_held_against_none(base: Base) -> None:
+    """Older ones: nothing is computed."""
+    refuse_retrained(base, [Candidate("c0000", "npo", {}, 1.0)], {}, None)
 
 
 def external_job(base: Base, folder: Path) -> Job:

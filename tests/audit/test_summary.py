@@ -1,0 +1,78 @@
+"""Page 1 in words and numbers, from a report that is changed in one place."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from froc.audit.rendering import appendix, curves, summary
+from froc.audit.rendering.numbers import up
+from tests.audit import hard
+from tests.audit.conftest import Made
+
+
+@pytest.fixture
+def report(good: Made) -> dict[str, Any]:
+    predicate: dict[str, Any] = good.read()["predicate"]
+    return predicate
+
+
+def test_populations_are_named_once_where_they_are_alike_and_apart_where_they_are_not(report: dict[str, Any]) -> None:
+    certificate = report["certificate"]
+    alike = summary.claim(report, certificate)
+    assert "This is about " in alike
+    assert "differs" not in alike
+    mixed = {**certificate, "population": {"forgetting": "census", "utility": "queries"}}
+    words = summary.claim(report, mixed).partition("What this is about differs. ")[2]
+    assert words.startswith("Forgetting: ")
+    assert "; utility: " in words
+
+
+@pytest.mark.parametrize(
+    ("certified", "bound", "within", "strict"),
+    [
+        (True, "0.09", True, False), (True, "0.11", True, True), (True, "0.1", True, False),
+        (False, "0.09", True, False), (False, "0.1", True, False), (False, "0.11", False, False),
+    ],
+)  # fmt: skip
+def test_a_risk_is_within_budget_by_its_bound_or_by_the_test(
+    report: dict[str, Any], certified: bool, bound: str, within: bool, strict: bool
+) -> None:
+    """A test may certify what the simultaneous bound, which is wider, does not show; the page says where it does."""
+    certificate = report["certificate"]
+    rows = [
+        {
+            **row,
+            "certified": certified,
+            "cur": {**row["cur"], "forgetting": {**row["cur"]["forgetting"], "simultaneous": bound}},
+        }
+        for row in certificate["candidates"]
+    ]
+    budget = {**certificate["budget"], "forgetting": "0.1"}
+    changed = {**report, "certificate": {**certificate, "candidates": rows, "budget": budget}}
+    (shown,) = (risk for risk in summary.view(changed)["shown"] if risk["name"] == "forgetting")
+    assert (bool(shown["within"]), bool(shown["strict"])) == (within, strict)
+
+
+def test_curves_begin_at_the_bound_without_shift_and_rise(report: dict[str, Any]) -> None:
+    certificate = report["certificate"]
+    subject = next(row for row in certificate["candidates"] if row["config"] == report["config"])
+    budget = {risk: Decimal(alpha) for risk, alpha in certificate["budget"].items()}
+    shown = {curve["risk"]: curve for curve in curves._curves(report, subject, budget)}
+    assert shown.keys() == budget.keys()
+    for risk, curve in shown.items():
+        assert curve["at"][0] == up(subject["cur"][risk]["simultaneous"])
+        assert curve["at"] == sorted(curve["at"], key=lambda text: float(text.rstrip("%")))
+
+
+@pytest.mark.parametrize(("points", "longer"), [(3, 0), (20, 0), (25, 5)])
+def test_only_points_of_a_front_beyond_twenty_are_left_out(
+    points: int, longer: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, facts = hard.made()
+    budget = {risk: Decimal(alpha) for risk, alpha in page["certificate"]["budget"].items()}
+    zero = Decimal(0)
+    monkeypatch.setattr(appendix, "_best", lambda _: [(zero, zero)] * points)
+    landscape = appendix._landscape(facts, page, budget)
+    assert landscape is not None
+    assert (len(landscape["line"]), landscape["longer"]) == (points - longer, longer)
