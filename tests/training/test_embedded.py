@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from froc import hashing
-from froc.data.task import FORGETTING, UTILITY, Task
+from froc.data.task import FORGETTING, UTILITY, Row, Task
 from froc.data.tasks import embedded_text
 from froc.errors import FrocError
 from froc.measuring.model_observation import observe
@@ -73,6 +73,26 @@ def test_no_step_of_its_training_follows_a_gradient_longer_than_1(monkeypatch: p
     embedded.train_model(replace(SMALL, steps=3), lambda *_: None)
     assert len(lengths) == 3
     assert max(lengths) == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize(("batch", "rows"), [(5, 5), (10_000, None)])
+def test_each_step_takes_a_batch_of_different_facts(
+    batch: int, rows: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them where they are fewer."""
+    facts = list(embedded_text._wordings(embedded_text._people(SMALL, random.Random(SMALL.seed)), held_out=False))
+    taken: list[list[Row]] = []
+
+    def noted(tokenizer: Any, chosen: list[Row], template: str) -> Any:
+        taken.append(chosen)
+        return encode(tokenizer, chosen, template)
+
+    monkeypatch.setattr(embedded, "encode", noted)
+    monkeypatch.setattr(embedded, "KNOWN", 0.0)
+    embedded.train_model(replace(SMALL, steps=2, batch=batch), lambda *_: None)
+    fact_of = {row: number for number, fact in enumerate(facts) for row in fact}
+    for chosen in taken[:2]:
+        assert len(chosen) == len({fact_of[row] for row in chosen}) == (rows or len(facts))
 
 
 def test_the_model_in_the_repository_is_the_recipes(base: Base) -> None:
