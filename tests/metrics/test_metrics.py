@@ -298,5 +298,6 @@ def test_rows_that_do_not_fit_are_refused_with_the_mend() -> None:
         assert make(Metric, name).fits([full]) == ""
     knn = make(Metric, "knn_hit")
     assert "column 'group'" in knn.fits([Row("q", "a")])
+    assert "column 'group'" in knn.fits([bare, Row("q", "a")])
     assert "several groups share" in knn.fits([bare, Row("q2", "b", "h")])
     assert knn.fits([bare, full]) == ""
