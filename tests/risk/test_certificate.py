@@ -21,8 +21,8 @@ from froc.plugins import find, make, names
 from froc.risk import requirements
 from froc.risk.certificate import Candidate, Claim, certify, choose, level, refuse_unknown
 from froc.risk.claim import evidence_from_matrix
-from froc.risk.control import BASE, Control
 from froc.risk.p_values import p_values as p_values_of
+from froc.risk.positive_control import BASE, Control
 from froc.risk.requirements import required_units
 from froc.risk.shift import robust_radius, shifted, shrunk
 
@@ -194,13 +194,6 @@ def test_all_lost() -> None:
     assert certificate["reason"].endswith(
         "bounded by 1: it would take another configuration, for no budget below 1 would do; its utility too falls short"
     )
-
-
-def test_of_risks_that_are_equally_hopeless_the_one_farthest_above_its_budget_is_named() -> None:
-    """Both p-values are 1; 150 of 150 lost are farther above a tenth than 100 of 200."""
-    certificate = certify(table({"forgetting": (100,), "utility": (150,)}), listed(1), claim())
-    assert set(certificate["candidates"][0]["p_values"].values()) == {1.0}
-    assert (certificate["closest"]["risk"], certificate["closest"]["also"]) == ("utility", ["forgetting"])
 
 
 @pytest.mark.parametrize(("lost", "radius"), [((2, 1), True), ((60, 40), False)])

@@ -17,7 +17,18 @@ from froc.measuring.metric import Metric
 from froc.plugins import find, names
 from froc.risk.certificate import certify
 from froc.risk.claim import Candidate, Claim, evidence_from_matrix
-from froc.risk.positive_control import BASE, FAULTS, Control, Kind, built_in, complaint, document, kind_of, metric_of, vacuous
+from froc.risk.positive_control import (
+    BASE,
+    FAULTS,
+    Control,
+    Kind,
+    built_in,
+    complaint,
+    document,
+    kind_of,
+    metric_of,
+    vacuous,
+)
 from froc.search.settings import Settings
 
 BUDGET = {"forgetting": 0.1, "utility": 0.1}

@@ -85,3 +85,10 @@ def test_required_units_by_formula() -> None:
     with pytest.raises(InputError, match="more than 1000000 calibration units"):
         required_units(claim(budget={"forgetting": 1e-7}), 1)
     assert required_units(claim(budget={"forgetting": 3e-6}), 1)["forgetting"] == 767_528
+
+
+def test_of_risks_that_are_equally_hopeless_the_one_farthest_above_its_budget_is_named() -> None:
+    """Both p-values are 1; 150 of 150 lost are farther above a tenth than 100 of 200."""
+    certificate = certify(table({"forgetting": (100,), "utility": (150,)}), listed(1), claim())
+    assert set(certificate["candidates"][0]["p_values"].values()) == {1.0}
+    assert (certificate["closest"]["risk"], certificate["closest"]["also"]) == ("utility", ["forgetting"])
