@@ -13,13 +13,9 @@ from froc.errors import InputError
 from froc.methods._adversaries import Latent, SoftPrompt
 from froc.methods.adaptive_rmu import SteerEach
 from froc.methods.blur import ForgetFirst
-from froc.methods.ceu import Otherwise
 from froc.methods.gu import Harmless
 from froc.methods.guard import Unaligned
-from froc.methods.npo import NegativePreference
-from froc.methods.pdu import Flatten, PrimalDual
-from froc.methods.simnpo import SimpleNegativePreference
-from froc.methods.undial import Distill
+from froc.methods.pdu import PrimalDual
 from froc.models.batches import Stack
 from froc.models.compute import Engine
 from froc.models.forward import Forward, Pass
@@ -28,12 +24,12 @@ from froc.plugins import make
 from froc.search.trial.outcome import TrialSpec
 from froc.search.trial.runner import TrialRunner
 from froc.training.alternates import Alternates
-from froc.training.base_statistics import PLACEHOLDER_CONTEXT, BaseStatistics, TrainingRows
+from froc.training.base_statistics import BaseStatistics, TrainingRows
 from froc.training.components import UpdateInputs, dot
 from froc.training.loop import train_pack, unlearn
 from froc.training.method import Method
 from froc.training.run import Run
-from froc.training.terms import NLL, Term, Weights
+from froc.training.terms import Weights
 from tests.training.small import DRIFT, drift, nll
 
 LR = {"lr": 2e-3, "epochs": 3}
@@ -156,22 +152,6 @@ def test_parts_of_a_batch_make_the_step_of_the_whole(bench: TrialRunner, name: s
 def _grads(seed: int) -> Weights:
     draw = torch.Generator().manual_seed(seed)
     return {"a": torch.randn(4, 3, generator=draw), "b": torch.randn(5, generator=draw)}
-
-
-@pytest.mark.parametrize(
-    ("chosen", "term"),
-    [
-        ({"forget": "nll"}, NLL("forget", sign=-1.0)),
-        ({"forget": "npo", "npo_beta": 0.3}, NegativePreference("forget", 0.3)),
-        ({"forget": "simnpo", "simnpo_beta": 3.0}, SimpleNegativePreference("forget", 3.0)),
-        ({"forget": "undial", "undial_beta": 5.0}, Distill("forget", 5.0)),
-        ({"forget": "ceu", "ceu_skip": 2}, Otherwise("forget", 2)),
-        ({"forget": "flatten"}, Flatten("forget")),
-    ],
-)
-def test_a_composed_method_forgets_by_the_term_that_is_chosen(chosen: dict[str, Any], term: Term) -> None:
-    (phase,) = make(Method, "compose", chosen).phases(PLACEHOLDER_CONTEXT)
-    assert phase.parts["forget"].term == term
 
 
 def test_blur_keeps_forgetting_and_is_the_published_forms() -> None:

@@ -22,7 +22,6 @@ from froc.risk import requirements
 from froc.risk.certificate import Candidate, Claim, certify, choose, level, refuse_unknown
 from froc.risk.claim import evidence_from_matrix
 from froc.risk.p_values import p_values as p_values_of
-from froc.risk.positive_control import BASE, Control
 from froc.risk.requirements import required_units
 from froc.risk.shift import robust_radius, shifted, shrunk
 
@@ -194,29 +193,6 @@ def test_all_lost() -> None:
     assert certificate["reason"].endswith(
         "bounded by 1: it would take another configuration, for no budget below 1 would do; its utility too falls short"
     )
-
-
-@pytest.mark.parametrize(("lost", "radius"), [((2, 1), True), ((60, 40), False)])
-def test_a_combined_risk_has_a_radius_where_its_budget_holds(lost: tuple[int, int], radius: bool) -> None:
-    weighted = claim(budget={"combined": 0.2}, weights=dict.fromkeys(RISKS, 0.5))
-    weighted = replace(weighted, bound=dict.fromkeys(RISKS, "binomial"), unit=dict.fromkeys(RISKS, "query"))
-    row = certify(table({"forgetting": lost[:1], "utility": lost[1:]}), listed(1), weighted)["candidates"][0]
-    if not radius:
-        assert row["robust_radius"]["combined"] is None
-        return
-    # where the mean of the two shifted bounds meets the budget
-    bounds = [row["cur"][risk]["simultaneous"] for risk in RISKS]
-    parts = [shifted(bound, row["robust_radius"]["combined"]) for bound in bounds]
-    assert sum(parts) / 2 == pytest.approx(0.2, abs=1e-4)
-
-
-def test_the_mean_of_a_relative_risk_is_the_share_of_the_score_that_was_lost() -> None:
-    """A base model that scores 0.8 of 150 queries; 12 of them are lost: a tenth."""
-    relative = claim("betting", ("utility",), relative=("utility",))
-    absences = table({"utility": (30,)}).with_columns(config=pl.lit(BASE))
-    base = Control(absences.with_columns(loss=pl.lit(200, pl.Int16)), {"utility": "ceiling"})
-    row = certify(table({"utility": (12,)}), listed(1), relative, control=base)["candidates"][0]
-    assert row["empirical"]["utility"] == pytest.approx(0.1, abs=1e-6)
 
 
 def test_no_candidates() -> None:
