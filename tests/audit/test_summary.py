@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from froc.audit.rendering import appendix, curves, summary
-from froc.audit.rendering.numbers import up
+from froc.audit.rendering import appendix, summary
 from tests.audit import hard
 from tests.audit.conftest import Made
 
@@ -52,17 +51,6 @@ def test_a_risk_is_within_budget_by_its_bound_or_by_the_test(
     changed = {**report, "certificate": {**certificate, "candidates": rows, "budget": budget}}
     (shown,) = (risk for risk in summary.view(changed)["shown"] if risk["name"] == "forgetting")
     assert (bool(shown["within"]), bool(shown["strict"])) == (within, strict)
-
-
-def test_curves_begin_at_the_bound_without_shift_and_rise(report: dict[str, Any]) -> None:
-    certificate = report["certificate"]
-    subject = next(row for row in certificate["candidates"] if row["config"] == report["config"])
-    budget = {risk: Decimal(alpha) for risk, alpha in certificate["budget"].items()}
-    shown = {curve["risk"]: curve for curve in curves._curves(report, subject, budget)}
-    assert shown.keys() == budget.keys()
-    for risk, curve in shown.items():
-        assert curve["at"][0] == up(subject["cur"][risk]["simultaneous"])
-        assert curve["at"] == sorted(curve["at"], key=lambda text: float(text.rstrip("%")))
 
 
 @pytest.mark.parametrize(("points", "longer"), [(3, 0), (20, 0), (25, 5)])
