@@ -27,6 +27,12 @@ def test_populations_are_named_once_where_they_are_alike_and_apart_where_they_ar
     assert "; utility: " in words
 
 
+def test_each_risk_has_the_number_of_units_that_it_was_measured_on(report: dict[str, Any]) -> None:
+    certificate = report["certificate"]
+    row = next(row for row in certificate["candidates"] if row["config"] == report["config"])
+    assert {risk["name"]: risk["n"] for risk in summary.view(report)["shown"]} == row["n"]
+
+
 @pytest.mark.parametrize(
     ("certified", "bound", "within", "strict"),
     [

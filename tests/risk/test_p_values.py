@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from froc.bounds import Bound
-from froc.loss_table import SCALE
+from froc.loss_table import SCALE, WEIGHTED
 from froc.plugins import make
 from froc.risk.claim import Claim, evidence_from_matrix, evidence_of_candidate
-from froc.risk.p_values import p_values, raw_p
+from froc.risk.p_values import at_levels, p_values, raw_p
 
 LOSSES = (np.random.default_rng(0).random((3, 60)) < [[0.02], [0.1], [0.3]]).astype(np.int16) * SCALE
 LEVELS = np.array([0.05, 0.2, 0.5])
@@ -50,3 +50,18 @@ def test_a_census_that_meets_its_budget_has_a_p_value_of_exactly_0() -> None:
     assert p_values(listed, "r", evidence, 3)[:1] == [0.0]
     zero = {"r": evidence_from_matrix(np.zeros((1, 5000), dtype=np.int16))}
     assert p_values(drawn, "r", zero, 1) == [1e-300]
+
+
+def test_ratios_are_compared_as_losses_that_are_tilted_to_the_level() -> None:
+    """alpha + (S + alpha A - alpha K) / largest by hand, in thousandths, rounded up; other evidence stays as it is."""
+    plain = evidence_from_matrix(np.array([[0, 300, 1000]], dtype=np.int16))
+    claim = Claim({"r": 0.1}, {"r": "betting"}, {"r": WEIGHTED}, largest={"r": 4})
+    levels = np.array([0.2])
+    assert at_levels(claim, "r", plain, levels) is plain
+    # sums of groups of 1, 2 and 4 queries, of which none has more than 4
+    groups = at_levels(claim, "r", replace(plain, sizes=np.array([1, 2, 4])), levels)
+    assert np.asarray(groups.losses).tolist() == [[150, 175, 250]]
+    # single queries of which the base model lacks nothing, all and a half; no more than all can be lost
+    shares = at_levels(claim, "r", replace(plain, absences=np.array([0, 1000, 500])), levels)
+    assert np.asarray(shares.losses).tolist() == [[0, 500, 1000]]
+    assert groups.sizes is groups.absences is shares.absences is None

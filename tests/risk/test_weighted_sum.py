@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from scipy.stats import binom
 
-from froc.bounds import binomial
+from froc.bounds import FloatArray, binomial
 from froc.errors import InputError
 from froc.loss_table import SCALE, check
 from froc.risk import weighted_sum
@@ -48,6 +48,19 @@ def test_p_value_says_what_the_sum_of_bounds_says(k: int, j: int, budget: float)
                 np.array([j]), 150, delta / 2
             )
             assert (upper[0] <= budget) == (p <= delta)
+
+
+def test_no_part_is_asked_at_a_level_of_0_or_1() -> None:
+    """Where bounds may have no value; from 1 on every risk is below the level."""
+    asked: list[float] = []
+
+    def tail(levels: FloatArray) -> FloatArray:
+        asked.extend(levels.tolist())
+        return np.full(len(levels), 0.25)
+
+    costs = np.array([0.0, 0.25, 0.5 - 1e-14, 0.5, 0.75])
+    assert weighted_sum._at(0.5, tail, costs).tolist() == [0.25, 0.25, 0.25, 0.0, 0.0]
+    assert asked == [1e-12, 0.5, 1 - 1e-12, 1 - 1e-12, 1 - 1e-12]
 
 
 @pytest.mark.parametrize("first", [True, False])
