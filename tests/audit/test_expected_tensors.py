@@ -132,6 +132,15 @@ def test_an_untied_head_is_there() -> None:
             expected_tensors.check(config, stored("embed.weight"))
 
 
+@pytest.mark.parametrize("key", ["quantization_config", "compression_config"])
+def test_weights_that_loaders_would_quantise_are_not_the_measured_ones(key: str) -> None:
+    tensors = stored("lm_head.weight")
+    expected_tensors.check(SAID | {key: {}}, tensors)
+    for words in ({key: {"bits": 4}}, {"text_config": SAID | {key: {"bits": 4}}}):
+        with pytest.raises(VerificationError, match="model-quantised"):
+            expected_tensors.check(SAID | words, tensors)
+
+
 def test_what_most_numbers_are_stored_in_is_the_precision() -> None:
     half = stored("lm_head.weight", dtype="BF16", size=10)
     mixed = [*half, *stored(dtype="F32", size=5)]

@@ -248,3 +248,23 @@ def test_the_hubs_own_client_is_asked_for_every_file_of_the_revision(
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     assert model_hub.local(Path("hub:owner/name@v1")) == tmp_path
     assert requests == [(("owner/name",), {"revision": "v1"})]
+
+
+@pytest.mark.parametrize(
+    ("name", "mebibytes"),
+    [
+        ("notes.txt", 128), ("config.json", 8), ("sub.json", 8), ("tokenizer.json", 64), ("vocab.json", 32),
+        ("model.safetensors.index.json", 32),
+    ],
+)  # fmt: skip
+def test_a_file_beside_the_weights_has_a_largest_size(name: str, mebibytes: int, tmp_path: Path) -> None:
+    """JSON takes twenty times as much memory; two files list every token, and one every tensor."""
+    path = tmp_path / name
+    for size, fits in ((mebibytes * 2**20, True), (mebibytes * 2**20 + 1, False)):
+        with path.open("wb") as stream:
+            stream.truncate(size)
+        if fits:
+            model_folder._refuse_large(path)
+            continue
+        with pytest.raises(VerificationError, match="model-file-too-large"):
+            model_folder._refuse_large(path)

@@ -33,6 +33,20 @@ def test_each_risk_has_the_number_of_units_that_it_was_measured_on(report: dict[
     assert {risk["name"]: risk["n"] for risk in summary.view(report)["shown"]} == row["n"]
 
 
+def test_the_base_models_result_stands_beside_each_risk_where_it_was_measured(report: dict[str, Any]) -> None:
+    base = report["certificate"]["base"]
+    shown = {risk["name"]: risk["before"] for risk in summary.view(report)["shown"]}
+    assert shown == {
+        risk: {
+            "measured": of_risk["before"], "lower": of_risk["lower"], "ceiling": risk == "utility", "vacuous": False,
+        }
+        for risk, of_risk in base.items()
+    }  # fmt: skip
+    certificate = {name: value for name, value in report["certificate"].items() if name != "base"}
+    without = summary.view({**report, "certificate": certificate})["shown"]
+    assert [risk["before"] for risk in without] == [None, None]
+
+
 @pytest.mark.parametrize(
     ("certified", "bound", "within", "strict"),
     [
