@@ -132,6 +132,14 @@ def test_an_untied_head_is_there() -> None:
             expected_tensors.check(config, stored("embed.weight"))
 
 
+def test_a_smaller_stack_of_layers_may_have_another_length() -> None:
+    """Such as that of an encoder of pictures; the largest one has as many as are stated."""
+    pictures = ("vision.layers.0.weight", "vision.layers.1.weight")
+    expected_tensors.check(SAID, stored("lm_head.weight", *pictures))
+    with pytest.raises(VerificationError, match="model-layers"):
+        expected_tensors.check(SAID | {"num_hidden_layers": 2}, stored("lm_head.weight", *pictures))
+
+
 @pytest.mark.parametrize("key", ["quantization_config", "compression_config"])
 def test_weights_that_loaders_would_quantise_are_not_the_measured_ones(key: str) -> None:
     tensors = stored("lm_head.weight")

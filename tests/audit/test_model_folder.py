@@ -250,6 +250,17 @@ def test_the_hubs_own_client_is_asked_for_every_file_of_the_revision(
     assert requests == [(("owner/name",), {"revision": "v1"})]
 
 
+def test_a_file_beside_weights_and_json_is_text(model: Path) -> None:
+    (model / "merges.txt").write_text("a b\n")
+    names = model_folder.read(model).files
+    assert "merges.txt" in names
+    model_folder.refuse_content(model, names)
+    for data in (b"a\0b", b"\xff\xfe", b"PK\x03\x04"):
+        (model / "merges.txt").write_bytes(data)
+        with pytest.raises(VerificationError, match=r"model-disguised: merges\.txt"):
+            model_folder.refuse_content(model, names)
+
+
 @pytest.mark.parametrize(
     ("name", "mebibytes"),
     [
