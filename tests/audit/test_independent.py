@@ -37,6 +37,7 @@ BLIND = {
     "a comparison about another model": COMPARED,
     "a comparison of other queries": COMPARED,
     "a comparison of other rows": COMPARED,
+    "a comparison by code that nothing names": COMPARED,
     "a comparison of a point mixed by nothing": COMPARED,
     "a comparison without a level": COMPARED,
     "a comparison without a method at one level": COMPARED,

@@ -35,7 +35,8 @@ def trials(data: bytes, plan: Json, seal: Json, planned: str) -> list[Json]:
         )
     )
     need(all(v["stop"] <= trial["steps"] for trial in log for v in trial["variants"]))
-    need(all(trial["method"] in (plan["search"].get("methods") or [trial["method"]]) for trial in log))
+    methods = plan["search"].get("methods") or (["external"] if plan.get("plugins") is not None else None)
+    need(methods is None or all(trial["method"] in methods for trial in log))
     lost = {end["config"]: end["search"] for trial in log for end in (trial, *trial["variants"]) if end["search"]}
     for rank, candidate in enumerate(seal["candidates"], start=1):
         need(candidate["weight"] == 1 / rank)
