@@ -7,8 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from froc.audit import bundle_files
-from froc.audit.bundle_files import LIMITS, Variant
+from froc.audit.bundle_files import LIMITS, Trial, Variant
 from froc.errors import VerificationError
+from tests.audit.conftest import Made
 
 VARIANT = {"config": "c0000-s7-m0500", "stop": 7, "mix": "0.5", "search": {"forgetting": "0.25"}}
 
@@ -43,3 +44,20 @@ def test_a_stop_is_a_step_of_at_most_a_trillion(change: dict[str, Any], holds: b
         return
     with pytest.raises(ValidationError, match="stop"):
         Variant.model_validate(VARIANT | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "holds"),
+    [
+        ({"steps": 0}, True), ({"steps": -1}, False), ({"steps": 10**12}, True), ({"steps": 10**12 + 1}, False),
+        ({"variants": [VARIANT] * 64}, True), ({"variants": [VARIANT] * 65}, False),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_trial_has_a_trillion_steps_and_64_variants_at_most(good: Made, change: dict[str, Any], holds: bool) -> None:
+    line = good.facts().trials[0].model_dump()
+    if holds:
+        Trial.model_validate(line | change)
+        return
+    with pytest.raises(ValidationError, match=next(iter(change))):
+        Trial.model_validate(line | change)

@@ -84,3 +84,14 @@ def test_only_points_of_a_front_beyond_twenty_are_left_out(
     landscape = appendix._landscape(facts, page, budget)
     assert landscape is not None
     assert (len(landscape["line"]), landscape["longer"]) == (points - longer, longer)
+
+
+def test_what_forgetting_cost_is_said_where_it_is_known(report: dict[str, Any]) -> None:
+    row = next(row for row in report["certificate"]["candidates"] if row["config"] == report["config"])
+    none = {**report, "certificate": {**report["certificate"], "candidates": []}}
+    without = {**row, "cur": {"forgetting": row["cur"]["forgetting"]}}
+    assert summary._cost(report, row, True).startswith("Against its base model, ")
+    assert summary._cost(report, None, True).startswith("No configuration was certified: ")
+    for silent in (summary._cost(none, None, True), summary._cost(report, None, False)):
+        assert silent == "No configuration was tested, so no cost is known."
+    assert summary._cost(report, without, True).startswith("Utility was not measured on calibration queries")
