@@ -63,10 +63,8 @@ POINT = rf"base|{ENTRY}@[01]\.[0-9]{{4}}"
 _PART = "[a-z0-9_]{1,64}"
 METHOD = rf"{_PART}(\({_PART}(\({_PART}(\({_PART}\))?\))?\))?"
 """A wrapper has its inner method in brackets."""
-WORD = r"[!-~]{1,200}"
-"""A hyperparameter's name, or its value where that is text: no sentence."""
+WORD = r"[!-~]{1,200}"  # a hyperparameter's name, or its value where that is text: no sentence
 REASON = r"[A-Za-z_][A-Za-z0-9_]*(Error|Exception)( at [A-Za-z0-9_.]+:[0-9]+)?"
-
 MANY = 10**6
 """More trials, candidates, attempts or openings than any run has."""
 Stamp = Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")

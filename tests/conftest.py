@@ -42,6 +42,7 @@ SLOW = {"test_checks.py", "test_privacy.py", "test_browser.py", "test_tofu.py"}
 """Slow files elsewhere."""
 
 
+BENCHMARKS = ROOT / "tests" / "test_benchmarks.py"
 EXPECTED_SKIPS = (
     r"the (logs|TOFU files) are not at hand$", r"openssl is not installed", r"SoftHSM2, .* is not installed$",
     r"no PostgreSQL server is installed", r"python-pkcs11 is not installed", r"torch was built without oneDNN$",
@@ -75,9 +76,11 @@ def _slow(path: Path) -> bool:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """The quick part (`-m "not slow"`) does not even import what slow tests import."""
-    quick = config.option.markexpr == "not slow"
-    return True if quick and collection_path.suffix == ".py" and _slow(collection_path) else None
+    """The quick part (`-m "not slow"`) does not even import what slow tests import; benchmarks run only by `-m benchmark`."""
+    marked = config.option.markexpr
+    if collection_path == BENCHMARKS:
+        return None if marked == "benchmark" else True
+    return True if marked == "not slow" and collection_path.suffix == ".py" and _slow(collection_path) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
