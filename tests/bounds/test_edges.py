@@ -48,6 +48,14 @@ def test_bets_aim_at_a_tenth_unless_another_level_is_named(name: str) -> None:
     assert make(Bound, name) == make(Bound, name, {"level": 0.1}) != make(Bound, name, {"level": 0.05})
 
 
+@pytest.mark.parametrize("name", [name for name in ALL if "population" in find(Bound, name).__dataclass_fields__])
+def test_a_list_is_as_long_as_what_is_measured_unless_its_size_is_named(name: str) -> None:
+    losses = np.array([[0, 0, 0, SCALE, 0, 0]], dtype=np.int16)
+    plain, named = make(Bound, name), make(Bound, name, {"population": 6})
+    for call in ("p_value", "upper"):
+        assert getattr(plain, call)(losses, 0.2) == getattr(named, call)(losses, 0.2)
+
+
 def test_relative_entropy_at_both_ends() -> None:
     """0 log 0 is 0: kl(0, b) = -log(1 - b), kl(1, b) = -log b; and an impossible b is infinitely far."""
     b = np.array([0.25, 0.5, 0.9])

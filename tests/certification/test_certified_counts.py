@@ -66,6 +66,12 @@ def test_the_number_of_a_way_is_the_place_of_its_first_use() -> None:
     assert [count.times for count in counts] == [1, 2, 3, 4, 5]
 
 
+def test_a_table_without_rows_was_certified_this_time() -> None:
+    """Whatever else was."""
+    certified({"r": frozenset(NAMES)}, "x")
+    assert [certified({}, "x").times for _ in range(2)] == [1, 1]
+
+
 def test_names_that_are_mere_numbers_are_no_names(tmp_path: Path) -> None:
     """Every log counts its rows from 0: other data with another number of rows are no second look."""
     for count, times in ((100, 1), (120, 1), (100, 2)):

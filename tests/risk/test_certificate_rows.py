@@ -5,7 +5,8 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from froc.risk.certificate import certify
+from froc.loss_table import WEIGHTED
+from froc.risk.certificate import _radius, certify
 from froc.risk.positive_control import BASE, Control
 from froc.risk.shift import shifted
 from tests.risk.test_certificate import RISKS, claim, listed, table
@@ -32,3 +33,16 @@ def test_the_mean_of_a_relative_risk_is_the_share_of_the_score_that_was_lost() -
     base = Control(absences.with_columns(loss=pl.lit(200, pl.Int16)), {"utility": "ceiling"})
     row = certify(table({"utility": (12,)}), listed(1), relative, control=base)["candidates"][0]
     assert row["empirical"]["utility"] == pytest.approx(0.1, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("units", "ratio"), [(("query", "query"), False), ((WEIGHTED, "query"), True), (("query", WEIGHTED), True)]
+)
+def test_a_sum_with_a_ratio_in_it_has_no_radius(units: tuple[str, str], ratio: bool) -> None:
+    """What a shift of the queries does to a ratio is not known."""
+    weighted = claim(
+        "betting", budget={"combined": 0.2}, weights=dict.fromkeys(RISKS, 0.5), largest=dict.fromkeys(RISKS, 9)
+    )
+    weighted = replace(weighted, unit=dict(zip(RISKS, units, strict=True)))
+    radius = _radius({"forgetting": [0.05], "utility": [0.05], "combined": [0.05]}, "combined", 0, weighted)
+    assert (radius is None) is ratio
