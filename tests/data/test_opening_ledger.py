@@ -181,6 +181,18 @@ def test_openings_of_older_versions_count(tmp_path: Path) -> None:
         check(division, "third", 1, True)
 
 
+def test_of_older_counts_the_largest_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of all pools of a search holds those of its parts."""
+    monkeypatch.setenv("FROC_STATE", str(tmp_path))
+    place = tmp_path / "openings"
+    place.mkdir()
+    pools = ({"forgetting": "a"}, {"utility": "b"}, {"utility": "c"})
+    for queries, seals in zip(pools, (1, 3, 0), strict=True):
+        document = {"planned": 9, "seals": [[f"plan {i}", f"seal {i}"] for i in range(seals)]}
+        (place / f"{hashing.sha256_json(queries)}.json").write_text(json.dumps(document), encoding="utf-8")
+    assert check(Counted({"forgetting": frozenset("a")}, older=pools), "plan", 9, False).number == 4
+
+
 @pytest.mark.parametrize(
     "harm", ["a look is gone", "a look is torn", "the key is gone", "another key", "no key at all"]
 )
