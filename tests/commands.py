@@ -32,15 +32,15 @@ SLOW = (
 
 
 class Commands:
-    """Runs commands one after the other; close it."""
+    """Runs commands one after the other; close it. modules: what is imported before the first; program: what each of them runs."""
 
-    def __init__(self, place: Path) -> None:
-        self._place = place
+    def __init__(self, place: Path, modules: Sequence[str] = SLOW, program: str = "froc") -> None:
+        self._place, self._program = place, program
         self._log = place / "server.log"
         with self._log.open("w", encoding="utf-8") as log:
             # the streams are no terminal, as for a command whose output is captured: its width is chosen at import
             self._server = subprocess.Popen(
-                [sys.executable, "-c", "from tests.commands import serve; serve()"],
+                [sys.executable, "-c", f"from tests.commands import serve; serve({modules!r})"],
                 cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
             )  # fmt: skip
@@ -51,7 +51,7 @@ class Commands:
         """What `subprocess.run([sys.executable, "-m", "froc", *words])` returns; TimeoutExpired after `limit` seconds."""
         assert self._server.stdin is not None
         place = tempfile.mkdtemp(dir=self._place)
-        wanted = {"words": words, "env": dict(os.environ if env is None else env), "cwd": str(cwd), "limit": limit}
+        wanted = {"words": words, "env": dict(os.environ if env is None else env), "cwd": str(cwd), "limit": limit, "program": self._program}
         self._server.stdin.write(json.dumps(wanted | {"place": place}) + "\n")
         self._server.stdin.flush()
         code = self._answer(place)
@@ -88,10 +88,10 @@ def _unsynced(connection: Any, _: Any) -> None:
         connection.execute("PRAGMA synchronous = OFF")
 
 
-def serve() -> None:
+def serve(modules: Sequence[str]) -> None:
     """Answer requests on standard input until it ends."""
     unsynced()
-    for name in SLOW:
+    for name in modules:
         importlib.import_module(name)
     gc.collect()
     # children would copy every page that their collector touches
@@ -105,7 +105,7 @@ def serve() -> None:
         print(json.dumps({"place": wanted["place"], "code": code}), flush=True)
 
 
-def _command(words: list[str], env: dict[str, str], cwd: str, limit: int, place: str) -> NoReturn:
+def _command(words: list[str], env: dict[str, str], cwd: str, limit: int, program: str, place: str) -> NoReturn:
     code: Any = 1
     try:
         signal.alarm(limit)
@@ -121,7 +121,7 @@ def _command(words: list[str], env: dict[str, str], cwd: str, limit: int, place:
         sys.path[:1] = [cwd, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
         importlib.invalidate_caches()
         sys.argv[1:] = words
-        runpy.run_module("froc", run_name="__main__", alter_sys=True)
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as left:
         code = left.code

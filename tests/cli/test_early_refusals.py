@@ -2,26 +2,24 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-SCRIPT = """
-import sys
+from tests.commands import ROOT, Commands
 
-sys.argv = ["froc", *sys.argv[1:]]
-from froc.cli.main import main
-
-try:
-    main()
-finally:
-    print("torch was imported" if "torch" in sys.modules else "no torch", file=sys.stderr)
-"""
+MODULES = ("froc.cli.main", "froc.search.settings", "froc.search.optuna.space", "froc.certification.result", "polars", "scipy.stats")
+"""What these commands import besides. Whichever of them comes to import torch fails every test of this file."""
 SEARCH = ("search", "--budget", "0.1")
 
 
-def _ended(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", SCRIPT, *words], capture_output=True, text=True, check=False, cwd=cwd)
+@pytest.fixture(scope="module")
+def light(_places: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    """Commands from a process without torch, which say at their end whether they have imported it."""
+    made = Commands(tmp_path_factory.mktemp("light"), MODULES, "tests.cli.imports")
+    yield made
+    made.close()
 
 
 @pytest.mark.parametrize(
@@ -49,25 +47,39 @@ def _ended(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
         (("show", "nowhere"), "no run folder"),
     ],
 )
-def test_refused_without_torch(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+def test_refused_without_torch(light: Commands, tmp_path: Path, words: tuple[str, ...], message: str) -> None:
     for name in ("forget", "retain"):
         (tmp_path / f"{name}.jsonl").write_text('{"question": "a", "answer": "b"}\nno JSON\n', encoding="utf-8")
-    done = _ended(tmp_path, *(word.replace("{task}", str(tmp_path)) for word in words))
+    done = light.run([word.replace("{task}", str(tmp_path)) for word in words], cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert message in " ".join(done.stderr.split())
     assert done.stderr.endswith("no torch\n"), done.stderr
 
 
 @pytest.mark.parametrize("words", [("list", "methods"), ("list", "metrics"), ("--help",), ("search", "--help")])
-def test_read_without_torch(tmp_path: Path, words: tuple[str, ...]) -> None:
-    done = _ended(tmp_path, *words)
+def test_read_without_torch(light: Commands, tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = light.run(words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr.endswith("no torch\n"), done.stderr
 
 
+def test_a_process_of_its_own_says_the_same(light: Commands, tmp_path: Path) -> None:
+    """From nothing: nothing that the others find imported already keeps torch away."""
+    words = (*SEARCH, "--methods", "npoo")
+    own = subprocess.run(
+        [sys.executable, "-m", "tests.cli.imports", *words], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    done = light.run(words)
+    assert (own.returncode, own.stdout, own.stderr) == (done.returncode, done.stdout, done.stderr)
+
+
 @pytest.mark.parametrize(("device", "why"), [("cuda:7", "cuda"), ("quantum", "no device of torch"), ("npu", "npu")])
-def test_a_device_that_is_not_there_is_one_sentence(tmp_path: Path, device: str, why: str) -> None:
-    done = _ended(tmp_path, *SEARCH, "--device", device)
+def test_a_device_that_is_not_there_is_one_sentence(
+    commands: Commands, light: Commands, tmp_path: Path, device: str, why: str
+) -> None:
+    """Only torch knows: one of them asks it in a process that has not imported it yet."""
+    done = (light if device == "quantum" else commands).run([*SEARCH, "--device", device], cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert why in done.stderr
     assert "Traceback" not in done.stderr
+    assert device != "quantum" or done.stderr.endswith("torch was imported\n")
