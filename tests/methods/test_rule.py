@@ -14,6 +14,7 @@ from froc.errors import InputError
 from froc.methods import rule as module
 from froc.methods._likeness import Directions
 from froc.methods.rule import BOUNDARY, Answers, Policy, advantages, likelihoods, nearest, refused, rewards
+from froc.models import generation
 from froc.models.base import wrap
 from froc.models.batches import Encoded
 from froc.models.compute import Engine
@@ -216,11 +217,18 @@ MANY = 1920
 """Answers: rewards deviate by at most 1/2, so two standard errors of a difference of two means are at most 0.033."""
 
 
+ROWS = 640
+"""Of them at a time."""
+
+
 def _worth(made: BaseStatistics) -> float:
-    """Mean reward of `MANY` answers as the model stands."""
+    """Mean reward of `MANY` answers as the model stands, drawn many at a time and without their likelihoods."""
     drawn = Answers(4, nearest(made.ask(Directions())))
     step_context = StepContext(made, {}, {}, 16, seed=9, step=0)
-    drawn.draw(step_context, MANY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generation, "ROWS", ROWS)
+        patch.setattr(module, "likelihoods", lambda *_: torch.zeros(1))
+        drawn.draw(step_context, MANY)
     return float(step_context.state["rewards"][0])
 
 
