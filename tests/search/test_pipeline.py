@@ -64,7 +64,7 @@ class Watch:
         self.calibrated = done
 
 
-def job(base: Base, questions: int = 0, **overrides: Any) -> Job:
+def job(base: Base, questions: int = 0, epochs: tuple[int, int] = (2, 4), **overrides: Any) -> Job:
     task = embedded_text.task(SMALL, questions)
     settings = Settings(**{"budget": BUDGET, "trials": 5, "methods": ("npo", "grad_diff"), "batch": 16, **overrides})
     view, sealed = split(task, settings.share)
@@ -74,7 +74,7 @@ def job(base: Base, questions: int = 0, **overrides: Any) -> Job:
         task,
         view,
         sealed,
-        build(methods, {"lr": (2e-3, 8e-3), "epochs": (2, 4)}, {}),
+        build(methods, {"lr": (2e-3, 8e-3), "epochs": epochs}, {}),
         settings,
         tuple(notes),
     )
