@@ -1,7 +1,6 @@
 """Executors and the driver: results hang on the seed, never on who finishes first, who dies, or how many there are."""
 
 import json
-import multiprocessing
 import os
 import pickle
 import signal
@@ -24,7 +23,7 @@ import torch
 from froc.atomic import replacing
 from froc.errors import FrocError, InputError
 from froc.models.base import Base
-from froc.search.executors import TRIES, Executor, Report, WorkerSpec, cores, processes
+from froc.search.executors import TRIES, Executor, Report, WorkerSpec, cores
 from froc.search.executors.inline import Inline
 from froc.search.executors.processes import BEAT, Processes
 from froc.search.job import Job
@@ -34,7 +33,7 @@ from froc.search.sealed.ranking import Leaderboard
 from froc.search.settings import measures
 from froc.search.trial.runner import TrialRunner
 from froc.search.trial.work import TrainPack, Work
-from tests.commands import ROOT, SLOW
+from tests.commands import ROOT
 from tests.search.test_pipeline import Watch, job
 
 SETTINGS: dict[str, Any] = {"trials": 6, "parallel": 2, "methods": ("npo", "grad_diff"), "epochs": (1, 2)}
@@ -248,16 +247,6 @@ def test_a_trial_that_is_started_again_is_judged_by_what_it_would_have_been(base
     run(noting, tmp_path / "run", Watch())
     assert len(again) >= 3
     assert again.items() <= plain.items()
-
-
-@pytest.fixture
-def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Worker processes are forked from one that has imported what is slow; tests of their start begin with nothing."""
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["froc.search.executors", "froc.search.trial.work", *SLOW])
-    monkeypatch.setattr(multiprocessing, "get_context", lambda _: server)
-    # the server keeps the environment of its own start
-    monkeypatch.setattr(processes, "_share", lambda *_: dict(os.environ))
 
 
 @pytest.mark.usefixtures("forked_workers")

@@ -29,7 +29,13 @@ from tests.search.test_executors import recipe
 from tests.search.test_interrupted import NAMES, ROOT
 from tests.search.test_pipeline import Killed, Watch, job
 
-SETTINGS: dict[str, Any] = {"trials": 4, "parallel": 2, "methods": ("pdu", "gu(npo)"), "pruner": "wilcoxon"}
+SETTINGS: dict[str, Any] = {
+    "trials": 4,
+    "parallel": 2,
+    "methods": ("pdu", "gu(npo)"),
+    "pruner": "wilcoxon",
+    "epochs": (1, 2),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +71,7 @@ def came_to(log: Sequence[TrialRecord]) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("place", [9, 40])
+@pytest.mark.parametrize("place", [9, 28])
 def test_killed_at_any_write_while_states_are_saved(
     base: Base, undisturbed: tuple[dict[str, bytes], list[TrialRecord]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     place: int,
@@ -170,6 +176,7 @@ def test_a_state_that_cannot_be_written_costs_nothing_but_a_line_in_the_log(
     assert "WARNING c0001" not in text
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_worker_that_is_killed_in_the_middle_of_a_trial_loses_a_step(
     base: Base, undisturbed: tuple[dict[str, bytes], list[TrialRecord]], tmp_path: Path
 ) -> None:

@@ -1,0 +1,20 @@
+"""What several tests of searches start with."""
+
+import multiprocessing
+import os
+
+import pytest
+
+from tests.commands import SLOW
+
+
+@pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worker processes are forked from one that has imported what is slow; tests of their start begin with nothing."""
+    from froc.search.executors import processes
+
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["froc.search.executors", "froc.search.trial.work", *SLOW])
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: server)
+    # the server keeps the environment of its own start
+    monkeypatch.setattr(processes, "_share", lambda *_: dict(os.environ))
