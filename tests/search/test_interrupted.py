@@ -161,20 +161,20 @@ PACK = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("ended", [0, 1, 2])
-def test_a_pack_goes_on_together(packed: TrialRunner, tmp_path: Path, ended: int) -> None:
+def test_a_pack_goes_on_together(packed: TrialRunner, tmp_path: Path) -> None:
     """All three in training, one or two of them at their end already."""
     whole = packed.run(PACK, [asking([]) for _ in PACK])
     ends = [packed.base.trainable.snapshot(member) for member in range(3)]
-    at = 1 + [0, whole[0].steps, whole[2].steps][ended]
-    assert sum(outcome.steps < at for outcome in whole) == ended
-    with pytest.raises(Killed):
-        packed.run(PACK, [asking([]) for _ in PACK], None, dying(tmp_path, at))
-    resumed = packed.run(PACK, [asking([]) for _ in PACK], None, Saver(tmp_path, "these"))
-    assert [outcome.resumed for outcome in resumed] == [min(at, outcome.steps) for outcome in whole]
-    assert all(same(a, b) for a, b in zip(whole, resumed, strict=True))
-    for member in range(3):
-        assert all(torch.equal(ends[member][n], p) for n, p in packed.base.trainable.snapshot(member).items())
+    for ended, steps in enumerate((0, whole[0].steps, whole[2].steps)):
+        at, place = 1 + steps, tmp_path / f"after-{ended}"
+        assert sum(outcome.steps < at for outcome in whole) == ended
+        with pytest.raises(Killed):
+            packed.run(PACK, [asking([]) for _ in PACK], None, dying(place, at))
+        resumed = packed.run(PACK, [asking([]) for _ in PACK], None, Saver(place, "these"))
+        assert [outcome.resumed for outcome in resumed] == [min(at, outcome.steps) for outcome in whole]
+        assert all(same(a, b) for a, b in zip(whole, resumed, strict=True))
+        for member in range(3):
+            assert all(torch.equal(ends[member][n], p) for n, p in packed.base.trainable.snapshot(member).items())
 
 
 def test_members_of_a_pack_that_failed_go_on_alone(
