@@ -1,6 +1,8 @@
 """Diagnostics that fail after calibration was opened: the certificate and the model are there, and the same call makes up for them."""
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +29,49 @@ def whole(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
-def test_the_certificate_does_not_wait_for_diagnostics(
-    base: Base, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], failure: Exception
-) -> None:
-    out = tmp_path / "run"
+def _failing(out: Path, failure: BaseException, before: Callable[[], None] = lambda: None) -> Callable[[Base], Any]:
+    """A run into `out` whose diagnostics fail."""
 
     def failing(*_: Any) -> Any:
+        before()
         raise failure
 
+    def certificate(base: Base) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(diagnosis, "observe", failing)
+            return run(job(base), out, Watch())
+
+    return certificate
+
+
+@pytest.fixture(scope="module")
+def failed(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose diagnostics have failed, and in `before` the same as they found it; with the openings that were counted."""
+    place = tmp_path_factory.mktemp("failed")
+
+    def copied() -> None:
+        shutil.copytree(place, place / "before", ignore=shutil.ignore_patterns("before"))
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(diagnosis, "observe", failing)
-        certificate = run(job(base), out, Watch())
+        patch.setenv("FROC_STATE", str(place / "state"))
+        _failing(place / "run", FAILURES[0], copied)(base)
+    return place
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+def test_the_certificate_does_not_wait_for_diagnostics(
+    base: Base, whole: Path, failed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], failure: Exception
+) -> None:
+    out = tmp_path / "run"
+    if failure is FAILURES[0]:
+        shutil.copytree(failed, tmp_path, dirs_exist_ok=True)
+        certificate = json.loads((out / "certificate.json").read_text(encoding="utf-8"))
+    else:
+        # from what is calibrated, without training again
+        shutil.copytree(failed / "before", tmp_path, dirs_exist_ok=True)
+        (out / "certificate.json").unlink()
+        shutil.rmtree(out / "model", ignore_errors=True)
+        certificate = _failing(out, failure)(base)
     assert certificate["chosen"]
     assert (out / "certificate.json").read_bytes() == (whole / "certificate.json").read_bytes()
     assert (out / "model" / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()

@@ -181,14 +181,18 @@ def test_a_finished_run_is_not_done_again(base: Base, finished: tuple[Path, dict
 
 
 def test_ctrl_c_then_the_same_command(base: Base, finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    with pytest.raises(InterruptedRunError, match="the same command goes on"):
-        run(job(base), tmp_path / "run", Watch(stop_at=3))
-    watch = Watch()
-    run(job(base), tmp_path / "run", watch)
-    assert watch.started == [(2, 2), (3, 1), (4, 1)]
+    started = [[(0, 1), (1, 1), (2, 1)], [(2, 2), (3, 1), (4, 1)], [(4, 2)]]
+    for wanted in started:
+        watch = Watch(stop_at=3)
+        if wanted != started[-1]:
+            with pytest.raises(InterruptedRunError, match="the same command goes on"):
+                run(job(base), tmp_path / "run", watch)
+        else:
+            run(job(base), tmp_path / "run", watch)
+        assert watch.started == wanted
     assert (tmp_path / "run" / "certificate.json").read_bytes() == (finished[0] / "certificate.json").read_bytes()
     statuses = [line.status for line in Folder(tmp_path / "run").log()]
-    assert statuses.count("interrupted") == 1
+    assert statuses.count("interrupted") == 2
 
 
 class Killed(BaseException):
@@ -321,7 +325,7 @@ def test_failing_trials_are_recorded_and_the_search_goes_on(
         real(base, runs, engine)
 
     monkeypatch.setattr(module, "train_pack", unlucky)
-    run(job(base, questions=3), tmp_path / "run", Watch())
+    run(job(base, questions=3, epochs=(1, 2)), tmp_path / "run", Watch())
     log = Folder(tmp_path / "run").log()
     assert [line.status for line in log[:3]] == ["diverged", "out-of-memory", "failed"]
     assert all(line.reason for line in log[:3])
@@ -377,12 +381,11 @@ def test_every_metric_runs_to_a_certificate(base: Base, tmp_path: Path, metric: 
     assert certificate["candidates"]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
-def test_every_sampler_goes_on_where_it_was_stopped(
-    base: Base, finished: tuple[Path, dict[str, Any]], tmp_path: Path, sampler: str
-) -> None:
-    made = job(base, sampler=sampler)
-    whole = finished[1] if made.settings == job(base).settings else run(made, tmp_path / "whole", Watch())
+@pytest.mark.parametrize("sampler", ["nsga2", "random"])
+def test_every_sampler_goes_on_where_it_was_stopped(base: Base, tmp_path: Path, sampler: str) -> None:
+    """As tpe does after Ctrl-C, above."""
+    made = job(base, sampler=sampler, epochs=(1, 2))
+    whole = run(made, tmp_path / "whole", Watch())
     with pytest.raises(InterruptedRunError):
         run(made, tmp_path / "part", Watch(stop_at=5))
     assert run(made, tmp_path / "part", Watch()) == whole

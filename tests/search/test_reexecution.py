@@ -21,6 +21,7 @@ from froc.search.run_folder import Folder
 from froc.search.settings import settings_of
 from tests.search.test_pipeline import BUDGET, Watch, job
 
+EPOCHS = (1, 2)
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {"metrics": {FORGETTING: "probability", UTILITY: "probability"}},
     "sequential": {"sequential": True},
@@ -32,7 +33,11 @@ KINDS: dict[str, dict[str, Any]] = {
 def made_again(base: Base, plan: dict[str, Any]) -> Job:
     """A job from nothing but the plan, the task and the base model."""
     settings = settings_of(plan, {})
-    whole = job(base, **{name: getattr(settings, name) for name in ("metrics", "budget", "sequential", "population")})
+    whole = job(
+        base,
+        epochs=EPOCHS,
+        **{name: getattr(settings, name) for name in ("metrics", "budget", "sequential", "population")},
+    )
     sources = {risk: measure.source for risk, measure in _measures(settings).items()}
     view, sealed = split(whole.task, settings.share, settings.sample, sources)
     return replace(whole, settings=settings, view=view, sealed=sealed)
@@ -45,7 +50,7 @@ def _measures(settings: Any) -> Any:
 
 
 def started(base: Base, **overrides: Any) -> Job:
-    first = job(base, trials=3, candidates=3, **overrides)
+    first = job(base, epochs=EPOCHS, trials=3, candidates=3, **overrides)
     sources = {risk: measure.source for risk, measure in _measures(first.settings).items()}
     view, sealed = split(first.task, first.settings.share, first.settings.sample, sources)
     return replace(first, view=view, sealed=sealed)

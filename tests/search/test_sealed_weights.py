@@ -37,6 +37,16 @@ def home(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.fixture(scope="module")
+def finished(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run and the openings that it counted; who changes it takes a copy."""
+    place = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FROC_STATE", str(place / "state"))
+        run(job(load(str(home), device="cpu")), place / "run", Watch())
+    return place
+
+
 KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "full": ({}, {}),
     "adapters": ({"train": "lora:rank=4"}, {"train": "lora:rank=4", "budget": dict.fromkeys(BUDGET, 0.9)}),
@@ -46,10 +56,15 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_sealed_digest_is_that_of_the_model_that_is_written(home: Path, tmp_path: Path, kind: str) -> None:
+def test_the_sealed_digest_is_that_of_the_model_that_is_written(
+    home: Path, finished: Path, tmp_path: Path, kind: str
+) -> None:
     loaded, settings = KINDS[kind]
-    base, out = load(str(home), device="cpu", **loaded), tmp_path / "run"
-    certificate = run(job(base, trials=5, **settings), out, Watch())
+    base, out = load(str(home), device="cpu", **loaded), finished / "run"
+    if kind != "full":
+        out = tmp_path / "run"
+        run(job(base, **settings), out, Watch())
+    certificate = json.loads((out / "certificate.json").read_text())
     seal = json.loads((out / "seal.json").read_text())
     sealed = {row["config"]: row["weights_digest"] for row in seal["candidates"]}
     assert {row["config"]: row["weights_digest"] for row in certificate["candidates"]} == sealed
@@ -61,10 +76,11 @@ def test_the_sealed_digest_is_that_of_the_model_that_is_written(home: Path, tmp_
         assert base.digest == weights_digest.of_folder(home)
 
 
-def test_trained_again_with_its_seed_a_candidate_has_its_sealed_digest(home: Path, tmp_path: Path) -> None:
-    base, out = load(str(home), device="cpu"), tmp_path / "run"
-    made = job(base, trials=5)
-    run(made, out, Watch())
+def test_trained_again_with_its_seed_a_candidate_has_its_sealed_digest(
+    home: Path, finished: Path, tmp_path: Path
+) -> None:
+    base, out = load(str(home), device="cpu"), finished / "run"
+    made = job(base)
     lines = {line.config: line for line in Folder(out).log()}
     bench = runner_of(made)
     for row in json.loads((out / "seal.json").read_text())["candidates"]:
@@ -76,12 +92,12 @@ def test_trained_again_with_its_seed_a_candidate_has_its_sealed_digest(home: Pat
 
 
 def test_a_lost_model_is_written_again_or_not_at_all(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same weights, or a word about it: nothing else may stand under the certificate."""
-    base, out = load(str(home), device="cpu"), tmp_path / "run"
-    made = job(base, trials=5)
-    certificate = run(made, out, Watch())
+    out = Path(shutil.copytree(finished, tmp_path, dirs_exist_ok=True)) / "run"
+    made = job(load(str(home), device="cpu"))
+    certificate = json.loads((out / "certificate.json").read_text())
     before = weights_digest.of_folder(out / "model")
     shutil.rmtree(out / "model")
     assert run(made, out, Watch()) == certificate
@@ -141,10 +157,8 @@ def noisy(home: Path, place: Path, scale: float = 0.15) -> Path:
     return place
 
 
-def test_a_model_from_elsewhere_is_sealed_by_its_own_files(base: Base, home: Path, tmp_path: Path) -> None:
-    unlearned = job(load(str(home), device="cpu"))
-    run(unlearned, tmp_path / "first", Watch())
-    folder, out = tmp_path / "first" / "model", tmp_path / "run"
+def test_a_model_from_elsewhere_is_sealed_by_its_own_files(base: Base, finished: Path, tmp_path: Path) -> None:
+    folder, out = finished / "run" / "model", tmp_path / "run"
     certificate = run(external_job(base, folder), out, Watch())
     wanted = weights_digest.of_folder(folder)
     assert json.loads((out / "seal.json").read_text())["candidates"][0]["weights_digest"] == wanted

@@ -139,7 +139,7 @@ def test_drivers_under_another_plan_never_meet(url: str) -> None:
 
 def test_two_runs_share_their_trials_and_each_goes_on(url: str, base: Base, tmp_path: Path) -> None:
     """Two run folders, one study of 6 trials; the first is stopped and goes on after the second has begun."""
-    made = job(base, trials=6, storage=url, openings=2, questions=int("sqlite" in url))
+    made = job(base, trials=6, epochs=(1, 2), storage=url, openings=2, questions=int("sqlite" in url))
     with pytest.raises(Exception, match="stopped"):
         run(made, tmp_path / "one", Watch(stop_at=3))
     run(made, tmp_path / "two", Watch())
@@ -152,7 +152,10 @@ def test_two_runs_share_their_trials_and_each_goes_on(url: str, base: Base, tmp_
     assert url.encode() not in text
 
 
-def test_a_storage_that_is_not_there_is_said_without_its_address(base: Base, tmp_path: Path) -> None:
+def test_a_storage_that_is_not_there_is_said_without_its_address(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     made = job(base, storage="postgresql://me:secret@127.0.0.1:1/none")
     with pytest.raises(InputError, match="storage cannot be reached") as caught:
         run(made, tmp_path / "run", Watch())
