@@ -51,7 +51,13 @@ class Commands:
         """What `subprocess.run([sys.executable, "-m", "froc", *words])` returns; TimeoutExpired after `limit` seconds."""
         assert self._server.stdin is not None
         place = tempfile.mkdtemp(dir=self._place)
-        wanted = {"words": words, "env": dict(os.environ if env is None else env), "cwd": str(cwd), "limit": limit, "program": self._program}
+        wanted = {
+            "words": words,
+            "env": dict(os.environ if env is None else env),
+            "cwd": str(cwd),
+            "limit": limit,
+            "program": self._program,
+        }
         self._server.stdin.write(json.dumps(wanted | {"place": place}) + "\n")
         self._server.stdin.flush()
         code = self._answer(place)

@@ -22,7 +22,18 @@ def test_an_unexpected_skip_fails(tmp_path: Path, skip: str, workers: int, code:
     test = tmp_path / "test_it.py"
     test.write_text(f"import pytest\n\ndef test_it():\n    {skip}\n", encoding="utf-8")
     # no other plugin has a say in it, and they take seconds to import
-    words = ["-p", "tests.conftest", "-p", "xdist", "-n", str(workers), "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
+    words = [
+        "-p",
+        "tests.conftest",
+        "-p",
+        "xdist",
+        "-n",
+        str(workers),
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(tmp_path),
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *words, "-c", "/dev/null", str(test)],
         cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},

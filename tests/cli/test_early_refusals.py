@@ -9,7 +9,14 @@ import pytest
 
 from tests.commands import ROOT, Commands
 
-MODULES = ("froc.cli.main", "froc.search.settings", "froc.search.optuna.space", "froc.certification.result", "polars", "scipy.stats")
+MODULES = (
+    "froc.cli.main",
+    "froc.search.settings",
+    "froc.search.optuna.space",
+    "froc.certification.result",
+    "polars",
+    "scipy.stats",
+)
 """What these commands import besides. Whichever of them comes to import torch fails every test of this file."""
 SEARCH = ("search", "--budget", "0.1")
 

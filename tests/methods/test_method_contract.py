@@ -76,7 +76,8 @@ def test_contract(name: str, bench: TrialRunner) -> None:
     for field, space in spaces(plugin).items():
         default = getattr(method, field)
         assert default in space.options if isinstance(space, Choice) else space.low <= default <= space.high
-    short = dataclasses.replace(method, lr=1e-3, epochs=1)
+    # one of k_fade's rounds, all of which do the same, takes as long as ten other methods
+    short = dataclasses.replace(method, lr=1e-3, epochs=1, **({"rounds": 1} if name == "k_fade" else {}))
     ends = []
     for _ in range(2):
         assert unlearn(bench.base, short, bench.reference, batch=32, seed=0) > 0

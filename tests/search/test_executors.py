@@ -303,6 +303,7 @@ def test_cpu_workers_divide_the_processors(base: Base, monkeypatch: pytest.Monke
         assert crew.each([Threads()] * 2) == [max(1, cores() // 2)] * 2
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_worker_that_cannot_start_says_why(base: Base) -> None:
     made = job(base)
     broken = Processes(replace(recipe(made), digest="0" * 64), ["cpu"])

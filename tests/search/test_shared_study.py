@@ -13,17 +13,13 @@ from typing import Any
 
 import pytest
 
-from froc.data.task import FORGETTING, UTILITY
 from froc.errors import InputError
-from froc.hyperparameters import Range
 from froc.models.base import Base
-from froc.search.optuna.shared_study import Shared
 from froc.search.pipeline import run
 from froc.search.run_folder import Folder, TrialRecord
 from tests.commands import ROOT
-from tests.search.test_pipeline import BUDGET, Watch, job
-
-SPACE: dict[str, Any] = {"npo": {"lr": Range(0.01, 1.0)}, "rmu": {"c": Range(1.0, 9.0)}}
+from tests.search.shared_driver import study, work
+from tests.search.test_pipeline import Watch, job
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -58,42 +54,16 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         shutil.rmtree(place)
 
 
-def study(url: str, plan: str) -> Shared:
-    made = Shared(url, plan, SPACE, BUDGET, sampler="tpe", pruner="none", seed=0)
-    made.resume([])
-    return made
-
-
-def work(made: Shared, done: list[TrialRecord], most: int, pause: float = 0.0) -> None:
-    while (number := made.claim(0, most)) is not None:
-        method, params = made.ask(number)
-        means = {FORGETTING: params.get("lr", 0.9), UTILITY: 0.1}
-        line = TrialRecord(number, 1, f"c{number:04d}", method, params, 0, "", "", status="complete", search=means)
-        time.sleep(pause)
-        made.tell(line)
-        done.append(line)
-    made.close()
-
-
-DRIVER = """
-import json, sys
-from tests.commands import unsynced
-from tests.search.test_shared_study import study, work
-unsynced()
-for url in iter(sys.stdin.readline, ""):
-    done, made = [], study(url.strip(), "one-plan")
-    print("ready", flush=True)
-    sys.stdin.readline()
-    work(made, done, 30, 0.1)
-    print(json.dumps([line.trial for line in done]), flush=True)
-"""
-
-
 @pytest.fixture(scope="module")
 def second_driver() -> Iterator[subprocess.Popen[str]]:
     """A driver in another process, started once for all databases: it is told of one, and then to begin."""
     with subprocess.Popen(
-        [sys.executable, "-c", DRIVER], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        [sys.executable, "-m", "tests.search.shared_driver"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
     ) as driver:
         yield driver
     assert driver.returncode == 0
