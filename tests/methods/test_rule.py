@@ -217,16 +217,12 @@ MANY = 1920
 """Answers: rewards deviate by at most 1/2, so two standard errors of a difference of two means are at most 0.033."""
 
 
-ROWS = 640
-"""Of them at a time."""
-
-
 def _worth(made: BaseStatistics) -> float:
     """Mean reward of `MANY` answers as the model stands, drawn many at a time and without their likelihoods."""
     drawn = Answers(4, nearest(made.ask(Directions())))
     step_context = StepContext(made, {}, {}, 16, seed=9, step=0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generation, "ROWS", ROWS)
+        patch.setattr(generation, "ROWS", MANY // 3)
         patch.setattr(module, "likelihoods", lambda *_: torch.zeros(1))
         drawn.draw(step_context, MANY)
     return float(step_context.state["rewards"][0])
