@@ -38,7 +38,7 @@ MODEL_FOLDERS = {"attacks", "cli", "measuring", "methods", "metrics", "models", 
 """Folders whose tests load or train a model, or start commands that do."""
 QUICK = {"test_api.py", "test_layout.py"}
 """What of them, and of SLOW, belongs to the quick part: one tiny search."""
-SLOW = {"test_checks.py", "test_privacy.py", "test_browser.py", "test_tofu.py"}
+SLOW = {"test_checks.py", "test_independent.py", "test_privacy.py", "test_browser.py", "test_skips.py", "test_tofu.py"}
 """Slow files elsewhere."""
 
 
@@ -69,6 +69,11 @@ def _unexpected_skips(config: pytest.Config) -> list[str]:
         str(report.longrepr[2]).removeprefix("Skipped: ") for report in skips if isinstance(report.longrepr, tuple)
     }
     return sorted(reason for reason in reasons if not any(re.match(known, reason) for known in EXPECTED_SKIPS))
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Three processes overlap the waiting of slow tests on two cores; the quick part computes, and each process collects it all."""
+    return 2 if config.option.markexpr == "not slow" else 3
 
 
 def _slow(path: Path) -> bool:

@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 import yaml
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from huggingface_hub import ModelCard
 
 from froc.audit import assurance, canonical_json, exports, redraw, rendering, verification
@@ -220,6 +218,10 @@ def test_an_ml_bom_is_valid(kind: str, context: ExportContext, request: pytest.F
     result = request.getfixturevalue(kind)
     result = result.verify() if kind == "good" else result
     text = exports.write("cyclonedx", result, context)
+    # its grammars take seconds to load, in every process that collects tests
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
     validator = JsonStrictValidator(SchemaVersion.V1_6)
     assert validator.validate_str(text) is None
     assert validator.validate_str(text.replace('"machine-learning-model"', '"no-such-kind"')) is not None

@@ -154,6 +154,7 @@ def test_the_lower_bound_is_where_the_evidence_reaches_its_threshold() -> None:
     assert monitor(rows(lost(5, 0.1)), certificate=CERTIFICATE).at_least("utility") is None
 
 
+@pytest.mark.slow
 def test_the_lower_bound_holds_whenever_one_looks() -> None:
     """Streams of one risk: how often the bound is ever above it, looked at twelve times."""
     rng = np.random.default_rng(6)

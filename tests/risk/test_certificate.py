@@ -129,6 +129,7 @@ def test_choice_is_the_widest_margin_in_the_worst_risk() -> None:
 BAD = {"forgetting": (40, 16, 20), "utility": (2, 3, 5)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("procedure", procedures.names())
 @pytest.mark.parametrize("bound", ENDLESS)
 def test_the_hint_is_true_when_nothing_is_certified(bound: str, procedure: str) -> None:

@@ -36,6 +36,7 @@ def noticed(frame: pl.DataFrame, unit: str = "query") -> list[str]:
     return exchangeability.warnings(frame, risk="forgetting", configs=["c0"], unit=unit)
 
 
+@pytest.mark.slow
 def test_independent_losses_rarely_warn() -> None:
     rng = np.random.default_rng(0)
     count = sum(len(noticed(clustered(rng, 0.0))) for _ in range(60))

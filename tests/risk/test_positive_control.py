@@ -110,6 +110,7 @@ def test_the_lower_bound_is_the_exact_one_for_losses_of_0_and_1() -> None:
         assert result[risk]["lower"] == pytest.approx(exact, abs=3e-6)
 
 
+@pytest.mark.slow
 def test_lower_bounds_hold_as_often_as_they_say() -> None:
     """A base model that shows exactly the budget is taken for one that shows more in at most delta of all draws."""
     rng, wrong, draws = np.random.default_rng(5), 0, 400

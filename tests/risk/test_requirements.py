@@ -51,6 +51,7 @@ def test_rounding_by_hand() -> None:
     assert down(0.0) == up(0.0) == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("procedure", procedures.names())
 @pytest.mark.parametrize("bound", ENDLESS)
 @pytest.mark.parametrize("count", [1, 10])
