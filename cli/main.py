@@ -57,14 +57,6 @@ def main() -> None:
     # SIGTERM acts as Ctrl-C, also while a model loads
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        _run()
-    except KeyboardInterrupt:
-        messages.print("[yellow]stopped[/]; the same command goes on")
-        sys.exit(130)
-
-
-def _run() -> None:
-    try:
         app(prog_name="froc")
     except FrocError as error:
         _say(str(error), error)
@@ -75,6 +67,9 @@ def _run() -> None:
             _bug(error)
         _say(str(needed), error)
         sys.exit(2)
+    except KeyboardInterrupt:
+        messages.print("[yellow]stopped[/]; the same command goes on")
+        sys.exit(130)
     except OSError as error:
         if error.errno != 28:
             _bug(error)

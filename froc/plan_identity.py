@@ -31,8 +31,8 @@ def identity(document: Mapping[str, Any]) -> str:
 def draw_label(task: str, split_seed: int, base: str) -> str:
     """The label under which a plan's query ids are renamed (64 hexadecimal digits).
 
-    Some bounds read the queries in the order of their ids. So the label follows from what a plan cannot change once losses are
-    known: whoever could choose it would choose the order in which the same losses look best.
+    Some bounds read the queries in the order of their ids. So nobody chooses the label by itself, for whoever could would choose the
+    order in which the same losses look best: another one needs other data, another split or another base model.
 
     task: digest of the task. split_seed: seed of its split. base: digest of the base model.
     """

@@ -79,7 +79,7 @@ def test_terminated_before_the_run_has_begun(tmp_path: Path) -> None:
     for sent, watcher in watchers.items():
         watcher.send_signal(sent)
         _, error = watcher.communicate(timeout=60)
-        # where the signal meets code that is being exec'd, as imports do, CPython ends by SIGINT after main is over: 130 to a shell, too
+        # `python -m` ends by SIGINT, 130 to a shell, where the signal met exec'd text, as dataclasses and imports have; `froc` does not
         status = 128 - watcher.returncode if watcher.returncode < 0 else watcher.returncode
         ended[sent] = status, "Traceback" in error
     assert ended == {signal.SIGTERM: (130, False), signal.SIGINT: (130, False)}
