@@ -192,7 +192,8 @@ def _known(ledger: _Ledger, counted: Counted, same: Callable[[str, str], bool]) 
 def _next(ledger: _Ledger, counted: Counted, planned: int, reopen: bool) -> Opening:
     """The next opening: its number is one more than the most often opened query has had.
 
-    planned: the smallest number that the earlier openings had planned, as each spent at most its share of the level.
+    planned: at least 1. The opening has the smallest number that the earlier openings had planned, as each spent at most its share
+    of the level.
     """
     mine = _keyed(ledger.key, counted.opened)
     shared = [(look, _shared(look, mine)) for look in ledger.looks]
@@ -201,7 +202,7 @@ def _next(ledger: _Ledger, counted: Counted, planned: int, reopen: bool) -> Open
     number = len(ledger.before) + max(counts.values(), default=0) + 1
     plans = [look.planned for look, names in shared if names] + [planned_then for _, _, planned_then in ledger.before]
     opening = Opening(number, min(plans, default=planned), of if ledger.before else len(counts), of)
-    if number > 1 and number > opening.planned and not reopen:
+    if number > opening.planned and not reopen:
         raise InputError(
             f"{opening.again} of {of} of these queries were opened before ({number - 1} time(s), {opening.planned} planned), in "
             "whatever file, spelling or order, and whichever model was asked: an earlier result may have led to this search. "
