@@ -148,7 +148,7 @@ def _losses(configs: int, queries: int, risks: Mapping[str, Risk]) -> pl.DataFra
             )
             same = {"config": f"c{config:04d}", "risk": name, "metric": risk.metric, "split": "calibration"}
             parts.append(part.with_columns(**{k: pl.lit(v) for k, v in same.items()}).select(list(SCHEMA)))
-    return pl.concat(parts).cast(dict(SCHEMA))  # type: ignore[arg-type]  # its stubs want one kind of column
+    return pl.concat(parts).select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
 
 
 def _of_base(losses: pl.DataFrame) -> pl.DataFrame:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -120,7 +121,7 @@ def _filtered(task: str, rows: Sequence[Mapping[str, Any]], suffix: str) -> Iter
     # a run with --limit or a sharded one need not begin at 0
     ordered = {str(i): row for i, row in enumerate(sorted(rows, key=lambda row: row["doc_id"]))}
     for name in _metrics(rows):
-        yield f"{task}.{name}{suffix}", fit(lambda name=name: _scores(task, name, ordered))  # type: ignore[misc]
+        yield f"{task}.{name}{suffix}", fit(partial(_scores, task, name, ordered))
 
 
 def _scores(task: str, name: str, ordered: Mapping[str, Any]) -> Scores:

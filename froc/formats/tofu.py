@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -58,7 +59,7 @@ def _section(section: Any, key: str, split: str) -> Iterator[tuple[str, Scores |
         if measure == "truth_ratio" and "truth_ratio" not in section:
             columns = PARTS
         if all(column in section for column in columns):
-            yield f"{split}_{measure}", fit(lambda m=measure, c=columns: _scores(section, key, split, m, c))  # type: ignore[misc]
+            yield f"{split}_{measure}", fit(partial(_scores, section, key, split, measure, columns))
 
 
 def _scores(section: Mapping[str, Any], key: str, split: str, measure: str, columns: tuple[str, ...]) -> Scores:

@@ -37,7 +37,8 @@ class Part:
 
 def pool(text: str) -> str:
     """Which queries, as it is written; empty for what is to be forgotten."""
-    return re.search(rf"(/{_POOL})?$", text)[0].removeprefix("/")  # type: ignore[index]  # matches the empty text, too
+    match = re.search(rf"/{_POOL}$", text)
+    return match[1] if match else ""
 
 
 def parts(text: str) -> list[Part]:

@@ -229,16 +229,15 @@ class Study:
 
     def _open(self, done: Sequence[TrialRecord]) -> optuna.Study:
         url = f"sqlite:///{self._path}" if self._path else None
-        try:
-            study = (
-                optuna.load_study(study_name="froc", storage=url)
-                if url and self._path and self._path.is_file()
-                else None
-            )
-            if study is not None and _same(study.get_trials(deepcopy=False), done):
-                return study
-        except Exception:  # drivers raise arbitrary errors for damaged databases; the study is rebuilt from the log
-            pass
+        if url and self._path and self._path.is_file():
+            try:
+                study = optuna.load_study(study_name="froc", storage=url)
+                trials = study.get_trials(deepcopy=False)
+            except Exception:  # drivers raise arbitrary errors for damaged databases; the study is rebuilt from the log
+                pass
+            else:
+                if _same(trials, done):
+                    return study
         for stale in self._path.parent.glob(f"{self._path.name}*") if self._path else ():
             stale.unlink()
         study = optuna.create_study(study_name="froc", storage=url, directions=["minimize"] * len(self._aim.names))

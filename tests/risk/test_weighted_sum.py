@@ -66,10 +66,15 @@ def test_no_part_is_asked_at_a_level_of_0_or_1() -> None:
 @pytest.mark.parametrize("first", [True, False])
 def test_where_one_p_value_jumps_the_other_one_decides(first: bool) -> None:
     """As in a census: 1 below a level of 0.05 and 0 from there on; the other is 0.2 at every level."""
-    jumps: weighted_sum.PValueFunction = lambda alpha: np.where(alpha < 0.05, 1.0, 0.0)  # noqa: E731
-    constant: weighted_sum.PValueFunction = lambda alpha: np.full(len(alpha), 0.2)  # noqa: E731
-    one, two = (jumps, constant) if first else (constant, jumps)
-    assert weighted_sum.p_value((0.5, one), (0.5, two), 0.1, 1).tolist() == pytest.approx([0.4])
+
+    def jumps(alpha: Any) -> Any:
+        return np.where(alpha < 0.05, 1.0, 0.0)
+
+    def constant(alpha: Any) -> Any:
+        return np.full(len(alpha), 0.2)
+
+    parts = (jumps, constant) if first else (constant, jumps)
+    assert weighted_sum.p_value((0.5, parts[0]), (0.5, parts[1]), 0.1, 1).tolist() == pytest.approx([0.4])
 
 
 def test_combined_risk_is_valid_where_each_part_is_lopsided() -> None:

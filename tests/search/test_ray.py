@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from froc.errors import InputError
 from froc.models.base import Base
@@ -17,7 +18,6 @@ from froc.search.trial.work import TrainPack
 from tests.search.test_executors import SETTINGS, recipe
 from tests.search.test_pipeline import Watch, job
 
-ray = pytest.importorskip("ray", reason="froc[ray] is not installed")
 NAMES = ("certificate.json", "losses/search.parquet", "losses/calibration.parquet")
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -28,7 +28,6 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     if request.param == "sqlite":
         yield f"sqlite:///{folder}/shared.db"
         return
-    pytest.importorskip("psycopg", reason="froc[postgresql] is not installed")
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not programs or os.geteuid() != 0:
         pytest.skip("no PostgreSQL server is installed here, or nobody else to start it as (it refuses root)")

@@ -12,7 +12,7 @@ from froc.models.compute import Engine
 from froc.training.components import Combiner, UpdateFilter, UpdateInputs
 from froc.training.optimiser import PhaseOptimiser
 from froc.training.phase import Phase
-from froc.training.terms import NLL, WeightedTerm, Weights
+from froc.training.terms import NLL, Objective, WeightedTerm, Weights
 
 PARTS = {"forget": WeightedTerm(NLL("forget")), "retain": WeightedTerm(NLL("retain"))}
 
@@ -31,7 +31,7 @@ class Raised(UpdateFilter):
 
 @dataclass(frozen=True)
 class Frozen(UpdateFilter):
-    """Runs after the others; keeps what it was handed."""
+    """Runs last, sets every update to zero, and keeps its inputs."""
 
     needs_gradients: ClassVar[bool] = True
     needs_second_moments: ClassVar[bool] = True
@@ -111,8 +111,8 @@ def test_gradients_longer_than_1_are_cut_to_it(gradient: list[float], norm: floa
     assert float(parameter.grad.norm()) == pytest.approx(min(norm, 1.0), rel=1e-5)
 
 
-class Told(Combiner):
-    """Keeps the losses that it is handed after a step."""
+class RecordingCombiner(Combiner):
+    """Keeps the losses that it receives after a step."""
 
     needs_losses = True
 
@@ -120,8 +120,8 @@ class Told(Combiner):
         state.setdefault("losses", []).append({key: float(value) for key, value in losses.items()})
 
 
-def test_a_combiner_is_told_the_sum_of_a_steps_losses_and_each_step_anew() -> None:
-    made, parameter = started([0.3, -0.4], combiner=Told())
+def test_a_combiner_receives_the_sum_of_a_steps_losses_after_each_step() -> None:
+    made, parameter = started([0.3, -0.4], combiner=RecordingCombiner())
     state: dict[str, Any] = {}
     for first in (0.25, 1.0):
         parameter.grad = torch.tensor([0.3, -0.4])
@@ -132,17 +132,18 @@ def test_a_combiner_is_told_the_sum_of_a_steps_losses_and_each_step_anew() -> No
     assert state["losses"] == [{"forget": 0.75, "retain": 2.0}, {"forget": 1.5, "retain": 2.0}]
 
 
-class Kept(Combiner):
+class SeparateGradients(Combiner):
     needs_gradients = True
 
 
 def test_gradients_of_both_objectives_are_kept_apart_and_summed() -> None:
-    made, parameter = started([0.125, 0.0], combiner=Kept())
+    made, parameter = started([0.125, 0.0], combiner=SeparateGradients())
     made.store_gradients("forget")
     assert parameter.grad is None
-    for gradient, objective in (([0.125, 0.0], "forget"), ([0.0, -0.5], "retain")):
+    later: dict[Objective, list[float]] = {"forget": [0.125, 0.0], "retain": [0.0, -0.5]}
+    for objective, gradient in later.items():
         parameter.grad = torch.tensor(gradient)
-        made.store_gradients(objective)  # type: ignore[arg-type]  # one of the two
+        made.store_gradients(objective)
     assert {key: grads["w"].tolist() for key, grads in made._gradients.items()} == {
         "forget": [0.25, 0.0],
         "retain": [0.0, -0.5],

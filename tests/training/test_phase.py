@@ -60,7 +60,7 @@ def test_roles_layers_and_needs_are_those_of_the_terms_of_a_role() -> None:
     assert made.needs("retain") == ()
 
 
-class Kept(Combiner):
+class SeparateGradients(Combiner):
     needs_gradients = True
 
 
@@ -104,7 +104,7 @@ class Written(Rollout):
         ({}, False, False, False),
         ({"filters": (Filter(),)}, False, False, False),
         ({"filters": (Filter(), ReadingFilter())}, True, False, True),
-        ({"combiner": Kept()}, True, False, True),
+        ({"combiner": SeparateGradients()}, True, False, True),
         ({"combiner": Probing()}, True, False, True),
         ({"adversary": Attack(2)}, False, True, True),
         ({"rollout": Written()}, False, True, True),

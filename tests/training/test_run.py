@@ -23,17 +23,19 @@ PARTS = {"forget": WeightedTerm(NLL("forget")), "retain": WeightedTerm(NLL("reta
 
 @dataclass(frozen=True)
 class Declared(Method):
+    """A method with the phases that it is given."""
+
     declared: tuple[Phase, ...] = ()
 
     def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         return self.declared
 
 
-class Ends(Combiner):
-    """Ends training where the worst loss is within its budget; notes what it was told."""
+class Stopping(Combiner):
+    """Ends training where the worst loss is within its budget, and keeps the losses and budgets that it receives."""
 
     def on_search_losses(self, losses: Mapping[str, Any], budgets: Mapping[str, float], state: State) -> bool:
-        state.setdefault("told", []).append((dict(losses), dict(budgets)))
+        state.setdefault("received", []).append((dict(losses), dict(budgets)))
         return bool(max(losses.values()) <= max(budgets.values()))
 
 
@@ -45,13 +47,13 @@ def run(*phases: Phase, epochs: int = 4, **more: Any) -> Run:
 
 @pytest.mark.parametrize(("loss", "ends"), [(0.1, True), (0.3, False)])
 def test_search_losses_end_training_where_the_combiner_says_so(loss: float, ends: bool) -> None:
-    made = run(Phase(PARTS, combiner=Ends()))
+    made = run(Phase(PARTS, combiner=Stopping()))
     made.report_search_losses({"forgetting": loss}, {"forgetting": 0.2})
     assert made.finished is ends
-    assert made.state["told"] == [({"forgetting": loss}, {"forgetting": 0.2})]
-    # a training at its end asks nobody
+    assert made.state["received"] == [({"forgetting": loss}, {"forgetting": 0.2})]
+    # a training that has ended does not pass losses on
     made.report_search_losses({"forgetting": 0.3}, {"forgetting": 0.2})
-    assert len(made.state["told"]) == (1 if ends else 2)
+    assert len(made.state["received"]) == (1 if ends else 2)
     assert made.finished is ends
 
 
@@ -120,7 +122,12 @@ def test_rows_are_written_every_so_many_steps_and_taken_in_order() -> None:
 def test_a_callback_stops_training_unless_nothing_is_left(last: int, stops: bool) -> None:
     called: list[int] = []
     made = run(Phase(PARTS))
-    made.add_callbacks({step: lambda: called.append(made.done) or made.done == last for step in (2, last)})  # type: ignore[func-returns-value]
+
+    def callback() -> bool:
+        called.append(made.done)
+        return made.done == last
+
+    made.add_callbacks(dict.fromkeys((2, last), callback))
     while not made.finished:
         made.draw()
         made.apply_step(True)
@@ -128,12 +135,11 @@ def test_a_callback_stops_training_unless_nothing_is_left(last: int, stops: bool
 
 
 def test_after_a_callback_that_stops_no_further_one_is_called() -> None:
-    called: list[str] = []
     made = run(Phase(PARTS), callbacks={1: lambda: True})
-    made.add_callbacks({1: lambda: bool(called.append("late"))})  # type: ignore[func-returns-value]
+    made.add_callbacks({1: lambda: pytest.fail("called after the end")})
     made.draw()
     made.apply_step(True)
-    assert (made.stopped, made.finished, called) == (True, True, [])
+    assert (made.stopped, made.finished) == (True, True)
 
 
 def test_fewer_forget_rows_are_proportionally_fewer_steps_over_these_alone() -> None:
