@@ -48,7 +48,7 @@ class Quiet:
     def planned(self, plan: object) -> None:
         """Nothing to say."""
 
-    def controlled(self, base: object, notes: object) -> None:
+    def base_measured(self, base: object, notes: object) -> None:
         """Nothing to say."""
 
     def trial(self, line: object, log: object, total: int) -> None:

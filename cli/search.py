@@ -243,9 +243,9 @@ def search(
     """
     # wrong values are refused before slow imports
     defined = words.definitions(risk or [])
-    chain = predecessor.ContinuationOptions(after, tuple(earlier or ()), no_earlier)
-    chain.check()
-    named = named_risks.budgets_of_profile(*words.budgets(budget), profile, defined, chain.risks)
+    previous = predecessor.PredecessorOptions(after, tuple(earlier or ()), no_earlier)
+    previous.check()
+    named = named_risks.budgets_of_profile(*words.budgets(budget), profile, defined, previous.risks)
     values: dict[str, Any] = {
         "space": words.spaces(space or []),
         "metrics": words.per_risk(metric or [], "metric", str) | defined,
@@ -259,7 +259,7 @@ def search(
     }
     machine = build.Machine(device, dtype, checkpointing, compiled, executor, workers, worker_gpus)
     chosen = SearchOptions(
-        out, task, model, data, words.per_risk(unit or [], "unit", str), split_seed, audit_seed, chain, machine, parallel,
+        out, task, model, data, words.per_risk(unit or [], "unit", str), split_seed, audit_seed, previous, machine, parallel,
         rebuild_embedded,
     )  # fmt: skip
     display = ProgressDisplay(words.messages, quiet)

@@ -13,7 +13,7 @@ from froc.comparison.result import Comparison
 from froc.errors import InputError
 from froc.measuring import named_risks
 from froc.search import build
-from froc.search.continual.predecessor import ContinuationOptions
+from froc.search.continual.predecessor import PredecessorOptions
 from froc.search.progress import ProgressDisplay
 from froc.search.search_options import SearchOptions, search_job, search_settings
 
@@ -137,13 +137,13 @@ def run(
             )
     defined = dict(metric or {})
     every, named = (None, budget) if isinstance(budget, Mapping) else (budget, {})
-    chain = ContinuationOptions(_path(after), tuple(Path(folder) for folder in earlier), no_earlier)
-    chain.check()
+    predecessor = PredecessorOptions(_path(after), tuple(Path(folder) for folder in earlier), no_earlier)
+    predecessor.check()
     chosen = SearchOptions(
-        _path(out), _path(task), model, _path(data), dict(unit or {}), split_seed, audit_seed, chain,
+        _path(out), _path(task), model, _path(data), dict(unit or {}), split_seed, audit_seed, predecessor,
         build.Machine(device, dtype, checkpointing, compile, executor, workers, worker_gpus), parallel, rebuild_embedded,
     )  # fmt: skip
-    budgets = named_risks.budgets_of_profile(every, named, profile, defined, chain.risks)
+    budgets = named_risks.budgets_of_profile(every, named, profile, defined, predecessor.risks)
     with ProgressDisplay(Console(stderr=True, highlight=False), quiet=not progress) as display:
         checked = search_settings(
             chosen, budgets, display.starting, metrics=defined, methods=tuple(methods), **settings

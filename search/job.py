@@ -25,8 +25,8 @@ class Listener(Protocol):
     def planned(self, plan: Plan) -> None:
         """Before the first trial."""
 
-    def controlled(self, base: Mapping[str, Any], notes: Sequence[str]) -> None:
-        """What the base model shows on search queries (`froc.risk.positive_control`), before the first trial."""
+    def base_measured(self, base: Mapping[str, Any], notes: Sequence[str]) -> None:
+        """The base model was measured on search queries, before the first trial. base: `froc.risk.positive_control.document`."""
 
     def trial(self, line: TrialRecord, log: Sequence[TrialRecord], total: int) -> None:
         """A trial started or ended."""

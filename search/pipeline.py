@@ -57,9 +57,9 @@ def run(
     # an earlier call in this folder has measured them, or was of a version that did not
     job = learning_rates.fitted(job, old.get("rates") or {}) if old is not None else job
     plan = _planned(job)
-    grown = old is not None and trial_extension.allowed(old, plan.document, folder)
+    extended = old is not None and trial_extension.allowed(old, plan.document, folder)
     if old is not None:
-        refuse_other_plan(old, trial_extension.grown(old, plan.document, folder) if grown else plan.document)
+        refuse_other_plan(old, trial_extension.unextended(old, plan.document) if extended else plan.document)
         plan = replace(plan, claim=as_planned(plan.claim, old))
     elif out.is_dir() and any(not (path.name.startswith(".") or path == folder.run_log) for path in out.iterdir()):
         raise InputError(f"{out} holds files but no plan.json of a run; choose another --out")
@@ -71,8 +71,8 @@ def run(
     try:
         with _interruptible(), _logged(folder.run_log):
             LOG.info("froc %s, %s", froc.__version__, "goes on" if old else "a new run")
-            if grown:
-                plan = trial_extension.grow(plan, folder)
+            if extended:
+                plan = trial_extension.extend(plan, folder)
             done = folder.read(folder.certificate)
             if done is not None and folder.model_is_whole(done):
                 listener.planned(_signed(plan, sign_plan))
@@ -168,7 +168,7 @@ def _prepared(
         write_table(folder.base_losses, shown.absences)
     plan = _signed(plan, sign_plan)
     listener.planned(plan)
-    listener.controlled(shown.base, [*shown.notes, *shown.doubts])
+    listener.base_measured(shown.base, [*shown.notes, *shown.doubts])
     return job, plan, shown.base
 
 

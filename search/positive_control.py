@@ -27,7 +27,8 @@ from froc.search.trial.work import Agreement, CheckPrompt, MeasureBase
 
 LOG = logging.getLogger("froc")
 Queries = Mapping[str, tuple[Query, ...]]
-WHAT = "measuring the base model"
+ACTIVITY = "measuring the base model"
+"""What progress displays call it."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,12 @@ def before_search(executor: Executor, job: Job, plan: Plan, folder: Folder) -> B
         absences = _of_search(folder)
     else:
         agreement, absences = executor.each(
-            [CheckPrompt(), MeasureBase("search", job.view.queries)], lambda done: job.progress(WHAT, done, 2)
+            [CheckPrompt(), MeasureBase("search", job.view.queries)], lambda done: job.progress(ACTIVITY, done, 2)
         )
         refuse(agreement.disagreements, agreement.n_queries, agreement.prompt)
         others = _other_prompts(job)
         notes = [_prompt_note(agreement), *others]
-    base = document(plan.document["control"], _units(absences, claim), _plain(claim))
+    base = document(plan.document["control"], _evidence(absences, claim), _plain(claim))
     LOG.info("before: %s", ", ".join(f"{risk} {shown['before']:.3f}" for risk, shown in base.items()))
     vacuous = [risk for risk, shown in base.items() if _within(shown, claim.budget.get(risk))]
     if vacuous and not job.settings.allow_vacuous:
@@ -74,7 +75,7 @@ def _plain(claim: Claim) -> Claim:
     return replace(claim, bound=bound, population={}, listed={})
 
 
-def _units(absences: pl.DataFrame, claim: Claim) -> dict[str, Evidence]:
+def _evidence(absences: pl.DataFrame, claim: Claim) -> dict[str, Evidence]:
     return {
         risk: evidence_from_matrix(
             matrix(absences, risk=risk, split="search", configs=[BASE], unit=claim.unit[risk]).values
@@ -89,7 +90,7 @@ def _of_search(folder: Folder) -> pl.DataFrame:
 
 def _prompt_note(agreement: Agreement) -> str:
     likely = ", ".join(f"{value:.3f} of {risk}" for risk, value in agreement.likelihood.items())
-    odd = "".join(f"; disagreement query disagrees ({disagreement})" for disagreement in agreement.disagreements)
+    odd = "".join(f"; one query disagrees ({disagreement})" for disagreement in agreement.disagreements)
     return (
         f"asked with {agreement.prompt}, the base model gives answer tokens a likelihood of {likely} (geometric mean); "
         f"{agreement.n_queries} search queries were asked by plain generation, too{odd}"

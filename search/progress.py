@@ -67,7 +67,7 @@ class ProgressDisplay:
         for note in (*plan.notes, *([small] if few else [])):
             self._console.print(f"[dim]note: {marked(note)}[/]")
 
-    def controlled(self, base: Mapping[str, Any], notes: Sequence[str]) -> None:
+    def base_measured(self, base: Mapping[str, Any], notes: Sequence[str]) -> None:
         """Say what the base model shows, before anything is removed from it."""
         if self._quiet:
             return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from froc import extras
 from froc.search.continual import predecessor
-from froc.search.continual.predecessor import ContinuationOptions, expand_earlier_budget
+from froc.search.continual.predecessor import PredecessorOptions, expand_earlier_budget
 
 if TYPE_CHECKING:
     from froc.data.task import Task
@@ -21,7 +21,7 @@ from froc.search.build import Inputs, Machine, build_job, read_task, rebuild_emb
 class SearchOptions:
     """Everything about a search beside its settings: where its run folder lies, what it works on, where trials are computed.
 
-    continuation: the run that it goes on after. parallel: packs of trials in flight; by default what the run folder's plan says,
+    predecessor: the run that it goes on after. parallel: packs of trials in flight; by default what the run folder's plan says,
     else the number of workers. rebuild_embedded: train the embedded task's model anew.
     """
 
@@ -32,7 +32,7 @@ class SearchOptions:
     unit: Mapping[str, str] = field(default_factory=dict)
     split_seed: int | None = None
     audit_seed: int | None = None
-    continuation: ContinuationOptions = field(default_factory=ContinuationOptions)
+    predecessor: PredecessorOptions = field(default_factory=PredecessorOptions)
     machine: Machine = field(default_factory=Machine)
     parallel: int | None = None
     rebuild_embedded: bool = False
@@ -40,7 +40,7 @@ class SearchOptions:
     @property
     def run_folder(self) -> Path:
         """Where the run's files go."""
-        return self.continuation.out(self.out)
+        return self.predecessor.out(self.out)
 
     @cached_property
     def loaded(self) -> "tuple[Task, str | None] | None":
@@ -77,17 +77,17 @@ def search_settings(
     folder = Folder(options.run_folder)
     options.check()
     settings = Settings(budget=budget, parallel=options.parallel or 1, **values)
-    if options.continuation.after is None:
+    if options.predecessor.after is None:
         settings.check()
     # what can be wrong without torch was refused
     extras.require("search")
     starting("loading PyTorch")
     settings = replace(
         settings,
-        budget=expand_earlier_budget(budget, options.continuation.read()),
+        budget=expand_earlier_budget(budget, options.predecessor.read()),
         parallel=options.parallel or parallel_of(folder) or max(1, len(worker_devices(options.machine))),
     )
-    if options.continuation.after is not None:
+    if options.predecessor.after is not None:
         settings.check()
     folder.refuse_unwritable()
     return settings
@@ -98,12 +98,12 @@ def search_job(options: SearchOptions, settings: "Settings", progress: Callable[
     from froc.search.earlier_plan import draw_of, label_of
     from froc.search.run_folder import Folder
 
-    folder, after = Folder(options.run_folder), options.continuation.read()
+    folder, after = Folder(options.run_folder), options.predecessor.read()
     task = predecessor.request_after(options.task, after)
     if options.rebuild_embedded:
         rebuild_embedded(task, progress)
     inputs = Inputs(
         task, options.model, options.data, options.unit, options.split_seed, options.audit_seed, after,
-        options.continuation.earlier, label=label_of(folder), draw=draw_of(folder.read(folder.plan)), loaded=options.loaded,
+        options.predecessor.earlier, label=label_of(folder), draw=draw_of(folder.read(folder.plan)), loaded=options.loaded,
     )  # fmt: skip
     return build_job(settings, inputs, options.machine, progress)

@@ -1,7 +1,7 @@
 """More trials in the same run folder, as long as its calibration queries are sealed.
 
-What the search may try is no part of what is certified, so that a longer search on search queries alone spends nothing. The new
-plan names the digests of those that it extends, under which the first trials were started.
+The number of trials is no part of what is certified, so a longer search, which reads search queries alone, spends no confidence. The
+new plan names the digests of the plans that it extends, under which the first trials were started.
 """
 
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ from typing import Any
 from froc.search.plan import Plan, refuse_other_plan
 from froc.search.run_folder import Folder, of_document, write_json
 
-GROWING = ("trials", "candidates")
-"""Fields of a plan's search that may become larger."""
+EXTENDABLE = ("trials", "candidates")
+"""Fields of a plan's search that an extension may change."""
 
 
 def allowed(old: Mapping[str, Any], new: Mapping[str, Any], folder: Folder) -> bool:
@@ -22,18 +22,17 @@ def allowed(old: Mapping[str, Any], new: Mapping[str, Any], folder: Folder) -> b
     return more and folder.read(folder.seal) is None and not now["shared"]
 
 
-def grown(old: Mapping[str, Any], new: Mapping[str, Any], _folder: Folder) -> dict[str, Any]:
-    """The new plan with the old one's number of trials: what has to be the same in both."""
+def unextended(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The new plan with the old one's trials and candidates; it must be equal to the old plan."""
     before = dict(old.get("search") or {})
-    same = {name: before.get(name) for name in GROWING}
-    return {**new, "search": {**new["search"], **same}}
+    return {**new, "search": {**new["search"], **{name: before.get(name) for name in EXTENDABLE}}}
 
 
-def grow(plan: Plan, folder: Folder) -> Plan:
-    """Replace the old plan by the new one and keep the old one beside it; its signature covered the old one only."""
+def extend(plan: Plan, folder: Folder) -> Plan:
+    """Write the new plan in place of the old one, which is kept beside it with its signature; the new plan is unsigned."""
     old = folder.read(folder.plan)
     assert old is not None
-    refuse_other_plan(old, grown(old, plan.document, folder))
+    refuse_other_plan(old, unextended(old, plan.document))
     former = of_document(folder.plan)
     extends = [former, *old.get("extends", [])]
     for name in ("plan.json", "plan.dsse.json", "plan.tsr"):

@@ -1,4 +1,4 @@
-"""`--after`: the run that a search continues, its request, and the folder of the new run."""
+"""`--after`: the run whose unlearned model a search starts from, the request that comes next, and the folder of the new run."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +16,8 @@ OUT = Path("froc-run")
 
 
 @dataclass(frozen=True)
-class ContinuationOptions:
-    """after: the run to go on after. earlier: task folders of earlier requests. unmeasured: skip earlier requests (`--no-earlier`)."""
+class PredecessorOptions:
+    """after: folder of the earlier run. earlier: task folders of earlier requests. unmeasured: skip earlier requests (`--no-earlier`)."""
 
     after: Path | None = None
     earlier: tuple[Path, ...] = ()
@@ -47,7 +47,7 @@ class ContinuationOptions:
         return place
 
     def read(self) -> "RunChain | None":
-        """The chain of runs."""
+        """The chain of runs that ends with the earlier run; None where there is none."""
         from froc.search.continual.chain import read
 
         return None if self.after is None else read(self.after, not self.unmeasured)
@@ -65,8 +65,7 @@ def expand_earlier_budget(budget: Mapping[str, float], after: "RunChain | None")
 
 
 def request_after(task: Path | None, after: "RunChain | None") -> Path | None:
-    """The task; without a word after a run on the embedded task, its next request."""
-
+    """The task to unlearn: the one that was asked for or, after a run on the embedded task, by default its next request."""
     from froc.data.tasks import embedded_text
 
     if task is not None or after is None:
@@ -84,7 +83,7 @@ def original(
     """(loads the model before all removals, or gives None; whether it is the embedded task's). names: where it may lie."""
     from froc.data.tasks import embedded_text
     from froc.models import base
-    from froc.search.continual import chain as afters
+    from froc.search.continual import chain
     from froc.training import embedded
 
     if embedded_text.request_of(after.document["requests"][0]["name"]) is not None:
@@ -94,7 +93,7 @@ def original(
     name = next((name for name in names if name), None)
     if name is None:
         return (lambda: None), False
-    return afters.original(after, lambda: base.load(name, device=device, dtype=dtype)), False
+    return chain.original(after, lambda: base.load(name, device=device, dtype=dtype)), False
 
 
 def with_earlier(task: "Task", after: "RunChain", earlier: Sequence[Path], questions: int, known: bool) -> "Task":

@@ -48,7 +48,7 @@ class Watch:
     def planned(self, plan: Any) -> None:
         self.plan = plan
 
-    def controlled(self, base: Any, notes: Sequence[str]) -> None:
+    def base_measured(self, base: Any, notes: Sequence[str]) -> None:
         self.base, self.notes = base, list(notes)
 
     def trial(self, line: TrialRecord, log: Sequence[TrialRecord], total: int) -> None:

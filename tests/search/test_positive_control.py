@@ -16,15 +16,18 @@ from froc.audit import keys, verification
 from froc.data import ledger_files
 from froc.data.task import FORGETTING, UTILITY
 from froc.errors import InputError
+from froc.measuring.agreement import Disagreement
 from froc.measuring.metric import Metric
 from froc.models.base import Base, wrap
 from froc.plugins import make
 from froc.risk.positive_control import BASE
+from froc.search import positive_control
 from froc.search.pipeline import run
 from froc.search.plan import bounds
 from froc.search.run_folder import Folder, TrialRecord
 from froc.search.sealed import ranking
 from froc.search.settings import Settings, measures, settings_of
+from froc.search.trial.work import Agreement
 from tests.commands import Commands
 from tests.search.test_continual import TASKS, write
 from tests.search.test_named_risks import job as named_job
@@ -37,6 +40,16 @@ def ignorant(base: Base) -> Base:
     torch.manual_seed(0)
     config: Any = base.model.config
     return wrap("ignorant", LlamaForCausalLM(config).eval(), base.tokenizer)
+
+
+def test_a_plan_notes_how_the_base_model_was_asked_and_the_query_that_disagrees() -> None:
+    differing = Disagreement("queries 3", measured=True, generated=False, tokens=2, length=40)
+    agreement = Agreement("a template", {"forgetting": 0.25, "utility": 0.5}, (differing,), 16)
+    assert positive_control._prompt_note(agreement) == (
+        "asked with a template, the base model gives answer tokens a likelihood of 0.250 of forgetting, 0.500 of utility (geometric mean); "
+        f"16 search queries were asked by plain generation, too; one query disagrees ({differing})"
+    )
+    assert "disagrees" not in positive_control._prompt_note(replace(agreement, disagreements=()))
 
 
 def test_a_model_that_never_knew_stops_before_the_first_trial(ignorant: Base, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ class Watch:
     def planned(self, plan: Any) -> None:
         self.plan = plan
 
-    def controlled(self, base: Any, notes: Sequence[str]) -> None:
+    def base_measured(self, base: Any, notes: Sequence[str]) -> None:
         self.base = base
 
     def screening(self, done: int, total: int) -> None:
