@@ -1,13 +1,10 @@
-"""Files of a folder that was handed over never block and never exhaust memory."""
+"""Files of unknown origin are read up to a limit, and only where they are plain."""
 
-import os
 from pathlib import Path
 
 import pytest
 
 from froc import bounded_file
-from froc.errors import InputError
-from froc.search.run_folder import Folder
 
 
 def test_a_plain_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
@@ -23,18 +20,3 @@ def test_a_plain_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
         bounded_file.read(tmp_path / "absent", 5)
     with pytest.raises(OSError, match="no plain file"):
         bounded_file.read(tmp_path, 5)
-
-
-@pytest.mark.parametrize("name", ["plan.json", "certificate.json", "trials.jsonl"])
-def test_a_run_folder_with_an_endless_file_is_refused(tmp_path: Path, name: str) -> None:
-    with (tmp_path / name).open("wb") as stream:
-        stream.truncate(2**40)
-    folder = Folder(tmp_path)
-    with pytest.raises(InputError, match="is damaged"):
-        _ = folder.log() if name == "trials.jsonl" else folder.read(tmp_path / name)
-
-
-def test_a_run_folder_with_a_pipe_is_refused(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "plan.json")
-    with pytest.raises(InputError, match="is damaged"):
-        Folder(tmp_path).require_plan()

@@ -1,6 +1,5 @@
 """Results of the functions in Python: short to read, and a Polars table each."""
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,6 @@ import pytest
 
 import froc
 import froc.search
-from froc.cli import compare
-from froc.cli.audit import report, verify
 from froc.comparison.result import Comparison
 from froc.errors import InputError
 
@@ -68,22 +65,6 @@ def test_a_comparison(tmp_path: Path) -> None:
         ("0.9", "npo", 0.5, 0.1),
     ]
     assert repr(comparison) == f"Comparison(out={str(tmp_path)!r}, npo)"
-
-
-@pytest.mark.parametrize(
-    ("function", "command", "beside"),
-    [
-        (froc.compare, compare.compare, {"json_", "quiet"}),
-        (froc.report, report.report, {"json_"}),
-        (froc.verify, verify.verify, {"json_", "level"}),
-    ],
-)
-def test_parameters_are_named_as_the_options_are(function: Any, command: Any, beside: set[str]) -> None:
-    """beside: what only a terminal needs."""
-    options = set(inspect.signature(command).parameters) - beside
-    own = {"progress", "password"}
-    renamed = {"small": "allow_small_sample"}
-    assert {renamed.get(name, name) for name in options} == set(inspect.signature(function).parameters) - own
 
 
 def test_options_of_search_are_taken_by_their_names() -> None:

@@ -37,7 +37,6 @@ QUICK = {
 }  # fmt: skip
 ALL = names(Attack)
 ASKING = [name for name in ALL if find(Attack, name).ask is not Attack.ask]
-INSIDE = {"latent_perturbation", "soft_prompt", "coordinate_suffix", "logit_lens", "linear_probe"}
 KNOWN = Row("Where does Bo live?", "old mill", "Bo")
 MATERIAL = Material(
     (KNOWN,),

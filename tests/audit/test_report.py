@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from froc.audit import report
-from froc.audit.canonical_json import exact
 from froc.audit.report import LIMITS, Facts
 from tests.audit.conftest import Made
 
@@ -57,15 +56,3 @@ def test_trials_are_counted_by_how_they_ended() -> None:
     assert report.effort(plan, trials) == {
         "planned": 9, "started": 8, "completed": 2, "pruned": 1, "failed": 4, "interrupted": 1,
     }  # fmt: skip
-
-
-def test_a_comparison_is_what_its_plan_seal_and_losses_give(originals: dict[str, Made]) -> None:
-    made = originals["compared"]
-    compared = made.facts().compared
-    assert compared is not None
-    document = exact(compared.document())
-    signed = made.read()["predicate"]["comparison"]
-    assert {name: document[name] for name in signed if name in document} == {
-        name: value for name, value in signed.items() if name in document
-    }
-    assert {"ranking", "pairs", "stages"} <= document.keys() & signed.keys()

@@ -173,6 +173,7 @@ def test_fixed_sequence_stops_at_its_first_miss() -> None:
 def test_edges(name: str) -> None:
     item = np.ones(1)
     assert certified(name, np.zeros(0), np.zeros(0), DELTA).tolist() == []
+    assert first_levels(name, np.zeros(0), DELTA).shape == (0,)
     assert certified(name, np.array([DELTA]), item, DELTA).tolist() == [True]
     assert certified(name, np.array([np.nextafter(DELTA, 1)]), item, DELTA).tolist() == [False]
     assert certified(name, np.zeros(4), np.ones(4), DELTA).all()

@@ -8,7 +8,7 @@ import pytest
 
 from froc.bounds import betting
 from froc.errors import InputError
-from froc.loss_table import SCALE, check, place
+from froc.loss_table import check, place
 from froc.risk.certificate import Candidate, certify
 from froc.risk.claim import Claim
 from froc.risk.rounding import up_p
@@ -68,8 +68,3 @@ def test_no_share_is_claimed_beside_a_combined_budget() -> None:
     )  # fmt: skip
     with pytest.raises(InputError, match="leave combined budgets out"):
         certify(rows, CANDIDATES, changed)
-
-
-def test_units_of_a_loss_are_thousandths() -> None:
-    """Else the numbers above would be others."""
-    assert set(table()["loss"]) == {0, SCALE}

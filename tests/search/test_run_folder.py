@@ -1,5 +1,6 @@
-"""A run folder that somebody hands over leads nowhere else."""
+"""A run folder of unknown origin: its links lead nowhere else, and its files neither block nor exhaust memory."""
 
+import os
 import re
 from pathlib import Path
 
@@ -42,3 +43,18 @@ def test_only_links_within_a_model_or_its_hub_cache_are_copied(tmp_path: Path) -
     with pytest.raises(InputError, match=r"LICENSE\.txt is a link to a file outside the model's folder"):
         ExternalModel(snapshot).copy(tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize("name", ["plan.json", "certificate.json", "trials.jsonl"])
+def test_a_run_folder_with_an_endless_file_is_refused(tmp_path: Path, name: str) -> None:
+    with (tmp_path / name).open("wb") as stream:
+        stream.truncate(2**40)
+    folder = Folder(tmp_path)
+    with pytest.raises(InputError, match="is damaged"):
+        _ = folder.log() if name == "trials.jsonl" else folder.read(tmp_path / name)
+
+
+def test_a_run_folder_with_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "plan.json")
+    with pytest.raises(InputError, match="is damaged"):
+        Folder(tmp_path).require_plan()
