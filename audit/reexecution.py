@@ -190,20 +190,20 @@ def scope_of(facts: Facts, config: str | None) -> redraw.Scope:
 
 
 def _refuse_counts(
-    said: Outcome | SignedModel, losses: bytes, config: str | None, scope: redraw.Scope, seed: int
+    statement: Outcome | SignedModel, losses: bytes, config: str | None, scope: redraw.Scope, seed: int
 ) -> None:
     """VerificationError where counts are not of the rows that the seed draws, or a bound does not follow from them."""
-    counted: Sequence[Outcome | SignedModel | GroupCount] = said.groups or [said]
-    if said.groups is None or said.each is None:
-        expected = redraw.counted_together(losses, seed, said.rows, config, said.differed, said.largest)
+    counted: Sequence[Outcome | SignedModel | GroupCount] = statement.groups or [statement]
+    if statement.groups is None or statement.each is None:
+        expected = redraw.counted_together(losses, seed, statement.rows, config, statement.differed, statement.largest)
     else:
-        counts = {(group.config, group.risk): (group.differed, group.largest) for group in said.groups}
-        expected = redraw.counted(losses, seed, said.each, scope, counts)
-    if said.lines != expected["lines"]:
+        counts = {(group.config, group.risk): (group.differed, group.largest) for group in statement.groups}
+        expected = redraw.counted(losses, seed, statement.each, scope, counts)
+    if statement.lines != expected["lines"]:
         raise VerificationError("reexecution-draw", "the rows are not those that the seed draws")
     if any(count.differed > count.rows or (count.differed > 0) != (count.largest > 0) for count in counted):
         raise VerificationError("reexecution-counts", "the re-execution counts more than it drew")
-    written = said.model_dump(by_alias=True)
+    written = statement.model_dump(by_alias=True)
     if any(written[name] != value for name, value in expected.items()):
         raise VerificationError("reexecution-bound", "the bound is not the one that follows from the counts")
 

@@ -125,7 +125,7 @@ def test_what_is_printed_was_made_visible() -> None:
     ],
 )
 def test_what_was_not_made_visible_is_seen(line: str, text: str) -> None:
-    assert [found for _, found in printed(line)] == [text]
+    assert [shown for _, shown in printed(line)] == [text]
 
 
 @pytest.mark.parametrize(

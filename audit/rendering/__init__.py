@@ -23,13 +23,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from froc.audit.rendering import appendix, curves, numbers, summary, words
 from froc.audit.rendering.earlier_words import EARLIER
 from froc.audit.rendering.numbers import (
+    capitalised,
     cut,
     down,
     four,
     measured,
     params,
     percent,
-    said,
     short,
     small,
     up,
@@ -76,6 +76,6 @@ def _template() -> Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    filters = (up, down, measured, percent, short, params, small, four, cut, whole, said, numbers.count)
+    filters = (up, down, measured, percent, short, params, small, four, cut, whole, capitalised, numbers.count)
     environment.filters |= {filter_.__name__: filter_ for filter_ in filters}
     return environment.get_template("page.html.jinja")

@@ -76,8 +76,8 @@ def four(value: Any) -> str:
         return str(value)
 
 
-def said(text: str) -> str:
-    """A clause with a capital, to begin a sentence."""
+def capitalised(text: str) -> str:
+    """A clause as the beginning of a sentence: its first letter in upper case."""
     return f"{text[:1].upper()}{text[1:]}"
 
 

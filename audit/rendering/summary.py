@@ -7,7 +7,7 @@ from typing import Any
 
 from froc.audit.rendering import figures
 from froc.audit.rendering.meanings import NAMELESS, SUM, as_defined, meaning, measured_by
-from froc.audit.rendering.numbers import cut, down, measured, percent, said, small, up
+from froc.audit.rendering.numbers import capitalised, cut, down, measured, percent, small, up
 from froc.audit.rendering.words import ASSURANCE, DECISIONS, LIMITS, MEANINGS, PLANS, POPULATIONS, UNITS
 from froc.risk.positive_control import vacuous
 from froc.risk.wording import PLAIN
@@ -63,7 +63,7 @@ def view(report: Mapping[str, Any], strict: bool = True) -> dict[str, Any]:
         "cost": _cost(report, subject, strict),
         "limits": [LIMITS[name] for name in report["limits"]],
         "plan": PLANS[report["plan"]["status"]],
-        "assurance": said(ASSURANCE[report["assuranceLevel"]]),
+        "assurance": capitalised(ASSURANCE[report["assuranceLevel"]]),
     }
 
 
@@ -186,7 +186,7 @@ def claim(report: Mapping[str, Any], certificate: Mapping[str, Any], strict: boo
     if Decimal(shift):
         sure += f" and on every distribution of queries within a Hellinger distance of {shift}"
     about = _sample(report, certificate, strict) + _estimand(report, certificate) + _population(certificate)
-    return f"{sure}: {limits}. {about} {said(opening)}.{_early(certificate)}"
+    return f"{sure}: {limits}. {about} {capitalised(opening)}.{_early(certificate)}"
 
 
 def _claimed(risk: str, metric: str, strict: bool) -> str:
@@ -238,7 +238,7 @@ def _population(certificate: Mapping[str, Any]) -> str:
         return f"This is about {POPULATIONS[next(iter(kinds.values()))]}."
     alike = {kind: [risk for risk in ordered(kinds) if kinds[risk] == kind] for kind in kinds.values()}
     words = "; ".join(f"{_few(risks)}: {POPULATIONS[kind]}" for kind, risks in alike.items())
-    return f"What this is about differs. {said(words)}."
+    return f"What this is about differs. {capitalised(words)}."
 
 
 def _few(risks: Sequence[str]) -> str:

@@ -237,8 +237,8 @@ def make_model(folder: Path, first: float = 0.0) -> Path:
     weights = np.arange(first, first + 24, dtype=np.float32).reshape(4, 6)
     tensors = {"embed": weights, "head": weights[::-1].copy(), "layers.0.norm": weights[0].copy()}
     save_file(tensors, folder / "model.safetensors")
-    said = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "num_hidden_layers": 1, "dtype": "float32"}
-    _json(folder / "config.json", {**said, "hidden_size": 6})
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "num_hidden_layers": 1, "dtype": "float32"}
+    _json(folder / "config.json", {**config, "hidden_size": 6})
     _json(folder / "tokenizer.json", {"version": "1.0"})
     return folder
 

@@ -9,7 +9,7 @@ from froc.errors import VerificationError
 from froc.models import weights_digest
 from froc.models.weights_digest import Stored
 
-SAID = {
+CONFIG = {
     "model_type": "llama",
     "architectures": ["LlamaForCausalLM"],
     "num_hidden_layers": 3,
@@ -26,9 +26,9 @@ def stored(*names: str, dtype: str = "F32", size: int = 1) -> list[Stored]:
 
 def test_layers_that_predict_ahead_count_as_well() -> None:
     tensors = stored("lm_head.weight")
-    expected_tensors.check(SAID | {"num_hidden_layers": 2, "num_nextn_predict_layers": 1}, tensors)
-    expected_tensors.check(SAID | {"text_config": {"num_hidden_layers": 3}}, tensors)
-    expected_tensors.check(SAID | {"num_hidden_layers": 2, "n_layer": 2, "num_nextn_predict_layers": 1}, tensors)
+    expected_tensors.check(CONFIG | {"num_hidden_layers": 2, "num_nextn_predict_layers": 1}, tensors)
+    expected_tensors.check(CONFIG | {"text_config": {"num_hidden_layers": 3}}, tensors)
+    expected_tensors.check(CONFIG | {"num_hidden_layers": 2, "n_layer": 2, "num_nextn_predict_layers": 1}, tensors)
     blocks = {
         "model_type": "nemotron_h",
         "architectures": ["NemotronHForCausalLM"],
@@ -38,7 +38,7 @@ def test_layers_that_predict_ahead_count_as_well() -> None:
     for endless in (10**30, -1, 2):
         for words in ({"num_hidden_layers": endless}, {"n_layers": endless}, {"text_config": {"n_layer": endless}}):
             with pytest.raises(VerificationError, match="model-layers"):
-                expected_tensors.check(SAID | words, tensors)
+                expected_tensors.check(CONFIG | words, tensors)
     with pytest.raises(VerificationError, match="model-layers"):
         expected_tensors.check(blocks | {"layers_block_type": ["mamba"]}, tensors)
 
@@ -66,9 +66,9 @@ def test_layers_that_predict_ahead_count_as_well() -> None:
 )
 def test_a_configuration_says_its_architecture_and_how_many_layers_it_has(words: dict[str, Any]) -> None:
     tensors = stored("lm_head.weight")
-    expected_tensors.check(SAID, tensors)
+    expected_tensors.check(CONFIG, tensors)
     with pytest.raises(VerificationError, match="model-config-open"):
-        expected_tensors.check(SAID | words, tensors)
+        expected_tensors.check(CONFIG | words, tensors)
 
 
 def test_the_number_of_layers_stands_under_the_key_that_the_type_reads() -> None:
@@ -86,17 +86,17 @@ def test_what_says_nothing_is_no_configuration(config: Any) -> None:
 
 
 def test_an_untied_head_is_there() -> None:
-    expected_tensors.check(SAID, stored("embed.weight", "lm_head.weight"))
-    expected_tensors.check(SAID | {"tie_word_embeddings": True}, stored("embed.weight"))
-    silent = {name: value for name, value in SAID.items() if name != "tie_word_embeddings"}
+    expected_tensors.check(CONFIG, stored("embed.weight", "lm_head.weight"))
+    expected_tensors.check(CONFIG | {"tie_word_embeddings": True}, stored("embed.weight"))
+    silent = {name: value for name, value in CONFIG.items() if name != "tie_word_embeddings"}
     # as transformers 4 writes it
     expected_tensors.check(silent | {"model_type": "gpt2", "n_layer": 3}, stored("wte.weight"))
     text = {"num_hidden_layers": 3, "tie_word_embeddings": True}
     for config in (
-        SAID,
+        CONFIG,
         silent,
         silent | {"model_type": "llama"},
-        SAID | {"text_config": text},
+        CONFIG | {"text_config": text},
     ):
         with pytest.raises(VerificationError, match="model-head"):
             expected_tensors.check(config, stored("embed.weight"))
@@ -105,18 +105,18 @@ def test_an_untied_head_is_there() -> None:
 def test_a_smaller_stack_of_layers_may_have_another_length() -> None:
     """Such as that of an encoder of pictures; the largest one has as many as are stated."""
     pictures = ("vision.layers.0.weight", "vision.layers.1.weight")
-    expected_tensors.check(SAID, stored("lm_head.weight", *pictures))
+    expected_tensors.check(CONFIG, stored("lm_head.weight", *pictures))
     with pytest.raises(VerificationError, match="model-layers"):
-        expected_tensors.check(SAID | {"num_hidden_layers": 2}, stored("lm_head.weight", *pictures))
+        expected_tensors.check(CONFIG | {"num_hidden_layers": 2}, stored("lm_head.weight", *pictures))
 
 
 @pytest.mark.parametrize("key", ["quantization_config", "compression_config"])
 def test_weights_that_loaders_would_quantise_are_not_the_measured_ones(key: str) -> None:
     tensors = stored("lm_head.weight")
-    expected_tensors.check(SAID | {key: {}}, tensors)
-    for words in ({key: {"bits": 4}}, {"text_config": SAID | {key: {"bits": 4}}}):
+    expected_tensors.check(CONFIG | {key: {}}, tensors)
+    for words in ({key: {"bits": 4}}, {"text_config": CONFIG | {key: {"bits": 4}}}):
         with pytest.raises(VerificationError, match="model-quantised"):
-            expected_tensors.check(SAID | words, tensors)
+            expected_tensors.check(CONFIG | words, tensors)
 
 
 def test_what_most_numbers_are_stored_in_is_the_precision() -> None:
@@ -124,7 +124,7 @@ def test_what_most_numbers_are_stored_in_is_the_precision() -> None:
     mixed = [*half, *stored(dtype="F32", size=5)]
     agreeing: list[dict[str, Any]] = [{"dtype": "bfloat16"}, {"torch_dtype": "torch.bfloat16"}, {"dtype": None}, {}]
     for words in agreeing:
-        expected_tensors.check(SAID | words, mixed)
+        expected_tensors.check(CONFIG | words, mixed)
     differing: list[dict[str, Any]] = [
         {"dtype": "float32"},
         {"dtype": "bfloat16", "torch_dtype": "float16"},
@@ -133,6 +133,6 @@ def test_what_most_numbers_are_stored_in_is_the_precision() -> None:
     ]
     for words in differing:
         with pytest.raises(VerificationError, match="stored in bfloat16"):
-            expected_tensors.check(SAID | words, mixed)
+            expected_tensors.check(CONFIG | words, mixed)
     # whole numbers are of a quantised model, whose precision says what they are unpacked to
-    expected_tensors.check(SAID | {"dtype": "bfloat16"}, stored("lm_head.weight", dtype="U8", size=10))
+    expected_tensors.check(CONFIG | {"dtype": "bfloat16"}, stored("lm_head.weight", dtype="U8", size=10))

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 from markupsafe import Markup
 
-from froc.audit.rendering import appendix, figures, summary
+from froc.audit.rendering import figures, summary
 from froc.audit.rendering.figures import Axis, Span
 from tests.audit import hard
 
@@ -377,15 +377,3 @@ def test_many_rows_are_lower(rows: int, pitch: int) -> None:
 )
 def test_a_time_is_in_whole_units(seconds: int, text: str) -> None:
     assert figures._time(seconds) == text
-
-
-@pytest.mark.parametrize(("most", "end"), [("0", "0.1"), ("0.1", "0.1"), ("0.1001", "0.2"), ("1", "1")])
-def test_a_landscape_ends_at_the_next_tenth_and_its_cells_are_named_by_their_ranges(most: str, end: str) -> None:
-    assert appendix._end(D(most)) == D(end)
-    assert appendix._span(3, D("0.5")) == "15% to 20%"
-
-
-def test_the_best_are_those_that_nothing_beats() -> None:
-    points = [("0.3", "0.1"), ("0.1", "0.4"), ("0.2", "0.4"), ("0.2", "0.2"), ("0.4", "0.1"), ("0.1", "0.5")]
-    best = [("0.1", "0.4"), ("0.2", "0.2"), ("0.3", "0.1")]
-    assert appendix._best([(D(u), D(f)) for u, f in points]) == [(D(u), D(f)) for u, f in best]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from froc.audit import rendering
-from froc.audit.rendering import appendix, summary
+from froc.audit.rendering import summary
 from froc.audit.rendering.meanings import NAMELESS, as_defined, meaning, measured_by
 from froc.measuring.named_risks import KNOWN
 from tests.audit.conftest import Made
@@ -13,7 +13,7 @@ from tests.audit.conftest import Made
 Report = dict[str, Any]
 
 
-def _measured(made: Made, **metrics: str) -> Report:
+def with_metrics(made: Made, **metrics: str) -> Report:
     """The report of a bundle under other measurements."""
     report = made.read()["predicate"]
     return {**report, "method": {**report["method"], "metric": {**report["method"]["metric"], **metrics}}}
@@ -72,7 +72,7 @@ def test_page_1_says_of_a_metric_of_something_else_nothing_that_it_does_not_meas
     )
     page, changed = (
         rendering.html(report, good.facts())
-        for report in (_measured(good), _measured(good, forgetting="refusal", utility="membership"))
+        for report in (with_metrics(good), with_metrics(good, forgetting="refusal", utility="membership"))
     )
     for text in words:
         assert text in page
@@ -80,30 +80,16 @@ def test_page_1_says_of_a_metric_of_something_else_nothing_that_it_does_not_meas
     assert "the risk of that name" in changed
 
 
-def test_a_claim_says_what_froc_means_by_a_risk_and_of_others_that_they_are_as_measured(good: Made) -> None:
+def test_a_claim_says_what_froc_means_by_a_risk_and_of_others_that_they_are_aswith_metrics(good: Made) -> None:
     report = good.read()["predicate"]
     says = summary.claim(report, report["certificate"])
     assert "the forgetting risk (how much of the forgotten answers can still be had) is at most" in says
     assert "(as measured)" not in says
     budget = {**report["certificate"]["budget"], "mine": "0.2"}
-    changed = _measured(good, forgetting="refusal", mine="rouge_l")
+    changed = with_metrics(good, forgetting="refusal", mine="rouge_l")
     says = summary.claim(changed, {**report["certificate"], "budget": budget})
     assert "the forgetting risk (as measured) is at most" in says
     assert "the mine risk (as measured) is at most" in says
-
-
-def test_a_known_name_over_another_measurement_is_no_attack_that_was_run(good: Made) -> None:
-    report = _measured(good, jailbreak="extraction_strength", relearning=KNOWN["relearning"].of, mine=KNOWN["drift"].of)
-    rows = [(row["name"], row["says"], row["run"]) for row in appendix._attacks(report, None, True)]
-    of = {
-        name: [(says, run) for shown, says, run in rows if shown == name]
-        for name in ("jailbreak", "relearning", "drift", "forgetting", "mine")
-    }
-    assert of["jailbreak"] == [(KNOWN["jailbreak"].says, ""), ("defined for this report", "run, on no configuration")]
-    assert of["relearning"] == [(KNOWN["relearning"].says, "run, on no configuration")]
-    assert of["drift"] == [(KNOWN["drift"].says, "run as mine, on no configuration")]
-    assert len(of["forgetting"]) == 1
-    assert of["mine"] == []
 
 
 def test_a_screening_is_called_one(good: Made) -> None:

@@ -59,6 +59,6 @@ def test_hyperparameters_are_on_one_line_of_240_characters() -> None:
 
 
 def test_words_begin_and_are_counted() -> None:
-    assert numbers.said("of all, A is first") == "Of all, A is first"
+    assert numbers.capitalised("of all, A is first") == "Of all, A is first"
     assert [numbers.count(n, "query", "queries") for n in (0, 1, 2)] == ["0 queries", "1 query", "2 queries"]
     assert numbers.count(2, "trial") == "2 trials"

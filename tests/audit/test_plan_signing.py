@@ -14,16 +14,16 @@ TIME = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
 
 
 def signer(run: Path, key: Path, time: datetime = TIME) -> plan_signing.PlanSigner:
-    """Of a run, with an authority that gives this time."""
+    """The signer of a run's plan, with a time stamp authority that gives this time."""
     token: Any = SimpleNamespace(time=time, data=b"token")
     return plan_signing.PlanSigner(run, key, stamp=lambda signature: token)
 
 
 def test_a_plan_is_signed_and_stamped_once(finished: Path, keys: Path) -> None:
     (finished / "trials.jsonl").unlink()
-    said = signer(finished, keys / "key").before_first_trial()
-    assert said.startswith("plan signed before the first trial by ")
-    assert said.endswith(f"; stamped at {TIME:%Y-%m-%dT%H:%M:%SZ}")
+    note = signer(finished, keys / "key").before_first_trial()
+    assert note.startswith("plan signed before the first trial by ")
+    assert note.endswith(f"; stamped at {TIME:%Y-%m-%dT%H:%M:%SZ}")
     assert (finished / "plan.tsr").read_bytes() == b"token"
     signature = (finished / "plan.dsse.json").read_bytes()
     again = signer(finished, keys / "key", TIME + timedelta(minutes=1)).before_first_trial()

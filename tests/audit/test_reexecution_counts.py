@@ -10,33 +10,33 @@ from froc.errors import VerificationError
 from tests.audit.test_redraw import LOSSES, ROWS
 
 
-def said(differed: int, largest: int, **change: Any) -> Any:
+def statement(differed: int, largest: int, **change: Any) -> Any:
     """A statement about all rows drawn together, as older ones are."""
     rows = len(ROWS)
-    document = redraw.counted_together(LOSSES, 7, rows, None, differed, largest) | change
+    fields = redraw.counted_together(LOSSES, 7, rows, None, differed, largest) | change
     return SimpleNamespace(
-        groups=None, each=None, rows=rows, differed=differed, largest=largest, lines=document["lines"],
-        model_dump=lambda by_alias: document,
+        groups=None, each=None, rows=rows, differed=differed, largest=largest, lines=fields["lines"],
+        model_dump=lambda by_alias: fields,
     )  # fmt: skip
 
 
-def refuse(statement: Any) -> None:
-    reexecution._refuse_counts(statement, LOSSES, None, redraw.EVERYTHING, 7)
+def refuse(document: Any) -> None:
+    reexecution._refuse_counts(document, LOSSES, None, redraw.EVERYTHING, 7)
 
 
 @pytest.mark.parametrize(("differed", "largest"), [(0, 0), (1, 1), (12, 1000)])
 def test_up_to_all_rows_may_differ(differed: int, largest: int) -> None:
-    refuse(said(differed, largest))
+    refuse(statement(differed, largest))
 
 
 @pytest.mark.parametrize(
-    ("statement", "check"),
+    ("document", "check"),
     [
-        # none differs by something, or one by nothing
-        (said(0, 5), "reexecution-counts"), (said(3, 0), "reexecution-counts"),
-        (said(1, 5, bound="0.01"), "reexecution-bound"), (said(1, 5, lines="0" * 64), "reexecution-draw"),
+        # no row differs, by 5 thousandths at most; or three do, by 0
+        (statement(0, 5), "reexecution-counts"), (statement(3, 0), "reexecution-counts"),
+        (statement(1, 5, bound="0.01"), "reexecution-bound"), (statement(1, 5, lines="0" * 64), "reexecution-draw"),
     ],
 )  # fmt: skip
-def test_counts_that_do_not_fit_are_refused(statement: Any, check: str) -> None:
+def test_counts_that_do_not_fit_are_refused(document: Any, check: str) -> None:
     with pytest.raises(VerificationError, match=check):
-        refuse(statement)
+        refuse(document)

@@ -1,12 +1,10 @@
 """Page 1 in words and numbers, from a report that is changed in one place."""
 
-from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from froc.audit.rendering import appendix, summary
-from tests.audit import hard
+from froc.audit.rendering import summary
 from tests.audit.conftest import Made
 
 
@@ -71,19 +69,6 @@ def test_a_risk_is_within_budget_by_its_bound_or_by_the_test(
     changed = {**report, "certificate": {**certificate, "candidates": rows, "budget": budget}}
     (shown,) = (risk for risk in summary.view(changed)["shown"] if risk["name"] == "forgetting")
     assert (bool(shown["within"]), bool(shown["strict"])) == (within, strict)
-
-
-@pytest.mark.parametrize(("points", "longer"), [(3, 0), (20, 0), (25, 5)])
-def test_only_points_of_a_front_beyond_twenty_are_left_out(
-    points: int, longer: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    page, facts = hard.made()
-    budget = {risk: Decimal(alpha) for risk, alpha in page["certificate"]["budget"].items()}
-    zero = Decimal(0)
-    monkeypatch.setattr(appendix, "_best", lambda _: [(zero, zero)] * points)
-    landscape = appendix._landscape(facts, page, budget)
-    assert landscape is not None
-    assert (len(landscape["line"]), landscape["longer"]) == (points - longer, longer)
 
 
 def test_what_forgetting_cost_is_said_where_it_is_known(report: dict[str, Any]) -> None:

@@ -30,7 +30,9 @@ def test_procedures_need_what_this_table_says() -> None:
     ("binary", "unit", "population", "sequential"),
     list(itertools.product((False, True), UNITS, POPULATIONS, (False, True))),
 )
-def test_the_bound_of_auto_for_every_combination_of_what_it_reads(binary: bool, unit: str, population: str, sequential: bool) -> None:
+def test_the_bound_of_auto_for_every_combination_of_what_it_reads(
+    binary: bool, unit: str, population: str, sequential: bool
+) -> None:
     """A mean of a group's losses is between 0 and 1 even where each loss is one of the two."""
     wanted = EXACT[population, sequential] if binary and unit == "query" else OTHERWISE[population]
     for procedure in FAMILY_WISE:
