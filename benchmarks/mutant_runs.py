@@ -1,6 +1,6 @@
 """Runs of test files on copies of the tree, with a fault in one file or without, for `benchmarks/mutants.py`.
 
-Each run is forked from a process that has imported what is slow and nothing of ours: starting Python anew would take longer than most tests.
+Each run is forked from a process that has made the slow imports of other packages: starting Python anew would take longer than most tests.
 """
 
 import json
@@ -33,15 +33,15 @@ SLOW_IMPORTS = (
     "pydantic",
     "pytest",
 )
-"""Imported once, before each run of tests is forked; nothing of ours is among them."""
+"""Imported once, before any run of tests is forked; no module of froc, whose faulty copy each run imports itself."""
 MOST_FILES = 6
 """Test files that a mutant is run against."""
-PATIENCE, SPARE = 3.0, 30.0
-"""A mutant's tests may take so many times what they take without it, and so many seconds more."""
+TIME_FACTOR, EXTRA_SECONDS = 3.0, 30.0
+"""A mutant's tests may take so many times as long as without it, and so many seconds more."""
 
 
-def warm() -> None:
-    """Import what every run of tests needs."""
+def import_packages() -> None:
+    """Import the packages that every run of tests needs."""
     for name in SLOW_IMPORTS:
         __import__(name)
 
@@ -57,7 +57,7 @@ class Run:
 
 @dataclass
 class Copy:
-    """A tree of its own, and the process that runs tests there."""
+    """A copy of the tree, and the process that runs tests in it."""
 
     place: Path
     run: Run | None = None

@@ -1,4 +1,4 @@
-"""Does a test fail when the code is wrong? Small faults in pure modules, each against the test files of its own module.
+"""Mutation testing: small faults in the code, each run against the test files of its own module.
 
     python benchmarks/mutants.py [--count 300] [--seed 0] [--only bounds,risk] [--quick]
     python benchmarks/mutants.py --list
@@ -24,7 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mutant_runs import PATIENCE, ROOT, SPARE, Costs, Pool, Run, warm
+from mutant_runs import EXTRA_SECONDS, ROOT, TIME_FACTOR, Costs, Pool, Run, import_packages
 from mutation_operators import Mutant, mutants
 from tests_of_modules import Tests
 
@@ -134,7 +134,7 @@ def run_all(sample: dict[str, list[Mutant]], results: Results, seconds: float, w
     todo = [m for m in package_of if results.get(m) is None and changed_lines(m) not in known]
     if not todo:
         return
-    warm()
+    import_packages()
     tests = Tests(ROOT)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "cache").mkdir()
@@ -147,7 +147,7 @@ def run_all(sample: dict[str, list[Mutant]], results: Results, seconds: float, w
             for mutant in todo:
                 files, taken = costs.chosen(tests.of(mutant.file, mutant.start[0]))
                 if files:
-                    runs.append(Run(files, PATIENCE * taken + SPARE, mutant))
+                    runs.append(Run(files, TIME_FACTOR * taken + EXTRA_SECONDS, mutant))
                 else:
                     results.add(package_of[mutant], Run((), 0.0, mutant), "no tests", 0.0)
             for run, outcome, taken in pool.over(runs):

@@ -1,4 +1,4 @@
-"""TOFU's files with authors of our own: the same shape, for checkouts without the published ones. Nothing of TOFU is in here."""
+"""Files in the format of TOFU with invented authors, for checkouts without the published files. Nothing of TOFU is in here."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""The functions of Python take what the commands take, under the same names."""
+"""The Python functions have the parameters of the commands, under the same names."""
 
 import inspect
 from collections.abc import Callable

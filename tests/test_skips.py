@@ -1,4 +1,4 @@
-"""A test that is skipped for a reason nobody planned is a test that nobody runs: the run fails."""
+"""A run with a test that is skipped for a reason that tests/conftest.py does not expect fails."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def test_an_unexpected_skip_fails(tmp_path: Path, skip: str, workers: int, code: int) -> None:
     test = tmp_path / "test_it.py"
     test.write_text(f"import pytest\n\ndef test_it():\n    {skip}\n", encoding="utf-8")
-    # no other plugin has a say in it, and they take seconds to import
+    # other plugins take seconds to import
     words = [
         "-p",
         "tests.conftest",

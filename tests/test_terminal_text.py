@@ -1,6 +1,6 @@
-"""Nothing that somebody else may have chosen is printed unless it was made visible: paths, names, texts of files.
+"""Text from outside (paths, names, texts of files) is printed only after it was made visible: control characters spelt out.
 
-A reading of the source: what is given to a console, a table or a progress bar is fixed text, a number by its format, or goes through
+These tests read the source: what is given to a console, a table or a progress bar is fixed text, a number by its format, or goes through
 one of `VISIBLE`. What does not is listed in `ALLOWED`, with the reason.
 """
 

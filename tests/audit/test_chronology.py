@@ -14,7 +14,7 @@ NINE = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 
 
 def at(minutes: float) -> str:
-    """So long after nine o'clock."""
+    """The time that is so many minutes after nine o'clock."""
     return f"{NINE + timedelta(minutes=minutes):%Y-%m-%dT%H:%M:%SZ}"
 
 
@@ -33,7 +33,7 @@ def trial(started: float, ended: float | None, seconds: str = "60") -> Any:
         # five minutes between two clocks are allowed
         (0, trial(0, 1, "360"), None),
         (0, trial(0, 1, "360.001"), "trial-duration"),
-        # one that was interrupted ends where it began
+        # the log of an interrupted trial has no end: its start counts
         (0, trial(0, None, "300"), None),
         (0, trial(0, None, "300.001"), "trial-duration"),
     ],
@@ -62,7 +62,9 @@ TEN_YEARS = 3660 * 24 * 60
         (60, 0, 5.02, "trial-after-report"),
     ],
 )
-def test_a_report_is_after_all_that_it_is_about(expires: float, signed: float, ended: float, check: str | None) -> None:
+def test_a_report_is_later_than_its_plan_and_trials_and_expires_within_ten_years(
+    expires: float, signed: float, ended: float, check: str | None
+) -> None:
     asserted: Any = SimpleNamespace(issued=at(0), expires=at(expires))
     if check is None:
         chronology.check_report(asserted, at(signed), [trial(-9, ended)], Proven())

@@ -1,4 +1,4 @@
-"""What a plan's document cannot say."""
+"""Documents of plans whose fields contradict each other, or are out of range, are refused."""
 
 import json
 from typing import Any

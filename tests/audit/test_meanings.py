@@ -20,7 +20,7 @@ def with_metrics(made: Made, **metrics: str) -> Report:
 
 
 @pytest.mark.parametrize("risk", KNOWN)
-def test_frocs_own_definitions_have_their_words(risk: str) -> None:
+def test_known_risks_as_froc_defines_them_have_a_meaning(risk: str) -> None:
     assert as_defined(risk, KNOWN[risk].of)
     assert meaning(risk, KNOWN[risk].of) != NAMELESS
 
@@ -34,7 +34,7 @@ def test_frocs_own_definitions_have_their_words(risk: str) -> None:
         ("relearning", "extraction_strength@relearning:steps=1"),
     ],
 )  # fmt: skip
-def test_another_measurement_has_not(risk: str, metric: str) -> None:
+def test_another_measurement_under_a_known_name_has_no_meaning(risk: str, metric: str) -> None:
     assert meaning(risk, metric) == NAMELESS
 
 
@@ -42,7 +42,7 @@ def test_another_measurement_has_not(risk: str, metric: str) -> None:
     ("risk", "metric"),
     [("forgetting", "rouge_l"), ("utility", "truth_ratio:form=margin"), ("earlier-1", "rouge_l/earlier-1")],
 )
-def test_a_metric_of_the_same_has_them(risk: str, metric: str) -> None:
+def test_another_metric_of_the_same_queries_keeps_the_meaning(risk: str, metric: str) -> None:
     assert meaning(risk, metric) != NAMELESS
 
 
@@ -64,7 +64,7 @@ def test_a_measurement_is_in_words_with_its_queries_and_attacks(metric: str, say
     assert measured_by(metric) == says
 
 
-def test_page_1_says_of_a_metric_of_something_else_nothing_that_it_does_not_measure(good: Made) -> None:
+def test_page_1_gives_another_metric_under_a_known_name_none_of_its_words(good: Made) -> None:
     words = (
         "how much of the forgotten answers can still be had",
         "of these answers could be had",
@@ -80,7 +80,7 @@ def test_page_1_says_of_a_metric_of_something_else_nothing_that_it_does_not_meas
     assert "the risk of that name" in changed
 
 
-def test_a_claim_says_what_froc_means_by_a_risk_and_of_others_that_they_are_aswith_metrics(good: Made) -> None:
+def test_a_claim_explains_known_risks_and_calls_others_as_measured(good: Made) -> None:
     report = good.read()["predicate"]
     says = summary.claim(report, report["certificate"])
     assert "the forgetting risk (how much of the forgotten answers can still be had) is at most" in says
@@ -92,7 +92,7 @@ def test_a_claim_says_what_froc_means_by_a_risk_and_of_others_that_they_are_aswi
     assert "the mine risk (as measured) is at most" in says
 
 
-def test_a_screening_is_called_one(good: Made) -> None:
+def test_a_screening_is_called_a_screening(good: Made) -> None:
     report, facts = good.read()["predicate"], good.facts()
     certificate = {**report["certificate"], "screened": [], "certified": []}
     view = summary.view(

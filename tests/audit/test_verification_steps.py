@@ -1,4 +1,4 @@
-"""Errors on the way of a verification: none lets a report pass."""
+"""Unexpected errors during a verification: each is a refusal that names its step."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from froc.audit.cross_checks import STEPS
 from froc.errors import VerificationError
 
 
-def test_an_error_that_nobody_foresaw_is_a_refusal_at_the_first_step_that_did_not_hold(
+def test_an_unexpected_error_is_a_refusal_at_the_first_step_that_did_not_hold(
     good: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> Any:
@@ -26,7 +26,7 @@ def test_an_error_that_nobody_foresaw_is_a_refusal_at_the_first_step_that_did_no
     ("done", "more", "step"),
     [
         (0, (), 1), (2, (), 3),
-        # the last of those that held counts; after all of them, the last one is the one that did not
+        # the step after the last one that held; the last step where all held
         (len(STEPS), (), len(STEPS)),
         (STEPS.index("timestamps"), ("report.tsr",), STEPS.index("timestamps") + 1),
         (STEPS.index("timestamps"), (), STEPS.index("timestamps") + 2),
@@ -43,7 +43,7 @@ def test_the_step_that_did_not_hold_is_the_next_one_that_the_bundle_has(
     assert verification._step(log, tmp_path, tmp_path) == STEPS[step - 1]
 
 
-def test_without_a_model_its_step_is_none(tmp_path: Path) -> None:
+def test_without_a_model_the_step_of_the_model_is_left_out(tmp_path: Path) -> None:
     place = STEPS.index("model")
     log: Any = SimpleNamespace(checks=[SimpleNamespace(number=place)])
     assert verification._step(log, tmp_path, tmp_path) == "model"

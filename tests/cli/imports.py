@@ -1,4 +1,4 @@
-"""`python -m froc`, which says at its end whether torch was imported."""
+"""`python -m froc` that prints at its end whether torch was imported."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What is wrong by itself is refused before torch is imported: nobody waits seconds to read that a word was mistyped."""
+"""Invalid options are refused before torch is imported: the message about a mistyped word takes no seconds of imports."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ MODULES = (
     "polars",
     "scipy.stats",
 )
-"""What these commands import besides. Whichever of them comes to import torch fails every test of this file."""
+"""Imported before the first command. A module among them that imports torch fails every test of this file."""
 SEARCH = ("search", "--budget", "0.1")
 
 
@@ -70,8 +70,8 @@ def test_read_without_torch(light: Commands, tmp_path: Path, words: tuple[str, .
     assert done.stderr.endswith("no torch\n"), done.stderr
 
 
-def test_a_process_of_its_own_says_the_same(light: Commands, tmp_path: Path) -> None:
-    """From nothing: nothing that the others find imported already keeps torch away."""
+def test_a_new_process_prints_the_same(light: Commands, tmp_path: Path) -> None:
+    """Without the modules that the other commands find imported."""
     words = (*SEARCH, "--methods", "npoo")
     own = subprocess.run(
         [sys.executable, "-m", "tests.cli.imports", *words], capture_output=True, text=True, check=False, cwd=ROOT
@@ -84,7 +84,7 @@ def test_a_process_of_its_own_says_the_same(light: Commands, tmp_path: Path) -> 
 def test_a_device_that_is_not_there_is_one_sentence(
     commands: Commands, light: Commands, tmp_path: Path, device: str, why: str
 ) -> None:
-    """Only torch knows: one of them asks it in a process that has not imported it yet."""
+    """Only torch knows its devices; `quantum` is refused by a process that imports torch for this."""
     done = (light if device == "quantum" else commands).run([*SEARCH, "--device", device], cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert why in done.stderr

@@ -25,7 +25,7 @@ def test_known_risks_are_written_as_plans_write_them(risk: str) -> None:
     "text",
     ["membership:score=min_k_pp,k=0.2", "knn_hit:layer=-2", "rouge_l@relearning:lr=1e-05,steps=9+drift/earlier-2"],
 )
-def test_what_froc_writes_has_the_form(text: str) -> None:
+def test_what_froc_writes_is_accepted(text: str) -> None:
     measurement_text.check(written("mine", measurement(text)))
 
 
@@ -38,7 +38,7 @@ def test_what_froc_writes_has_the_form(text: str) -> None:
         "extraction_strength@synonyms:forms=2", "extraction_strength@relearning:step=30", "mine:a=" + "x" * 40,
     ],
 )  # fmt: skip
-def test_free_text_has_not(text: str) -> None:
+def test_free_text_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"no measurement|no setting"):
         measurement_text.check(text)
 

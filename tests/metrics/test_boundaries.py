@@ -1,4 +1,4 @@
-"""Scores at the places where a small slip makes another score: ties, the shortest texts, the place of a judge's label."""
+"""Scores at boundaries: ties, the shortest texts, the index of a judge's label."""
 
 import math
 from dataclasses import dataclass
@@ -93,7 +93,7 @@ def test_gibberish_by_hand(text: str) -> None:
 
 @dataclass
 class Config:
-    """What the judge's configuration says."""
+    """The fields of the judge's configuration that are read."""
 
     id2label: dict[int, str]
     max_position_embeddings: int = 60
@@ -108,7 +108,7 @@ class Pairs(dict[str, Any]):
 
 
 class Judge:
-    """Certain of entailment in the measure of (premise's length) / (hypothesis's length): the odds against two other labels, 1 each."""
+    """A model whose odds of entailment are the premise's length over the hypothesis's, against 1 for each of two other labels."""
 
     device = "here"
 
@@ -123,7 +123,7 @@ class Judge:
             self.limits.add(options["max_length"])
             assert options["truncation"]
             assert options["padding"]
-            return Pairs(odds=[len(item) / len(two) for item, two in zip(premises, hypotheses, strict=True)])
+            return Pairs(odds=[len(p) / len(h) for p, h in zip(premises, hypotheses, strict=True)])
         odds = torch.tensor(options["odds"], dtype=torch.float64)[:, None]
         places = [name == "Entailment" for name in self.config.id2label.values()]
         self.logits = torch.where(torch.tensor(places), odds.log(), 0.0)
@@ -139,7 +139,7 @@ class Judge:
     ],
 )
 def test_the_judges_label_is_read_where_it_stands(labels: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """70 pairs of all lengths: each gets its own judgement, of what was written as the premise: w / e odds against 2."""
+    """70 pairs of all lengths: each has its own probability, with the written text as the premise: odds of w / e against 2."""
     judge = Judge(labels)
     monkeypatch.setattr("froc.metrics.entailment._judge", lambda path: (judge, judge))
     draw = np.random.default_rng(1)

@@ -1,4 +1,4 @@
-"""Files beside weights: what has them act otherwise is a difference, the form in which it is written is none."""
+"""Files beside the weights: content that changes what the model does is a difference, another notation of the same content is none."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def folder(home: Base, tmp_path: Path) -> Path:
 
 
 def put(name: str, **words: Any) -> Change:
-    """Words of a JSON file, beside those that it has, in another form."""
+    """Sets keys of a JSON file, which is then written without blanks."""
 
     def change(folder: Path) -> None:
         path = folder / name
@@ -51,7 +51,7 @@ def remove(name: str) -> Change:
     return lambda folder: (folder / name).unlink()
 
 
-def exchanged(folder: Path) -> None:
+def exchange_words(folder: Path) -> None:
     """Two words of the vocabulary in each other's place."""
     path = folder / "tokenizer.json"
     document = json.loads(path.read_text())
@@ -66,14 +66,14 @@ def template_inside(folder: Path) -> None:
     (folder / "chat_template.jinja").unlink()
 
 
-ACTING: dict[str, tuple[str, Change]] = {
+DIFFERENT: dict[str, tuple[str, Change]] = {
     "another norm": ("config.json", put("config.json", rms_norm_eps=0.5)),
     "other positions": ("config.json", put("config.json", rope_parameters={"rope_theta": 2.0, "rope_type": "default"})),
     "another architecture": ("config.json", put("config.json", architectures=["GPT2LMHeadModel"])),
     "no configuration": ("config.json", remove("config.json")),
     "deep configuration": ("config.json", text("config.json", "[" * 100_000)),
     "bad words": ("generation_config.json", put("generation_config.json", bad_words_ids=[[3]])),
-    "vocabulary": ("tokenizer.json", exchanged),
+    "vocabulary": ("tokenizer.json", exchange_words),
     "another case": ("tokenizer.json", put("tokenizer.json", normalizer={"type": "Lowercase"})),
     "another end": ("tokenizer_config.json", put("tokenizer_config.json", eos_token="7")),
     "chat template": ("chat_template.jinja", text("chat_template.jinja", "{{ 'other' }}")),
@@ -82,7 +82,7 @@ ACTING: dict[str, tuple[str, Change]] = {
     "vocabulary of sentencepiece": ("tokenizer.model", text("tokenizer.model", "other")),
     "another configuration of an image processor": ("preprocessor_config.json", put("preprocessor_config.json", size=3)),
 }  # fmt: skip
-ALIKE: dict[str, Change] = {
+EQUIVALENT: dict[str, Change] = {
     "as it was saved": lambda folder: None,
     "written anew": put("config.json"),
     "by another version": put("config.json", transformers_version="4.40.0", _name_or_path="/elsewhere", use_cache=False),
@@ -92,28 +92,28 @@ ALIKE: dict[str, Change] = {
     "a tokenizer that was told to cut": put("tokenizer.json", truncation={"direction": "Right", "max_length": 64, "strategy": "LongestFirst", "stride": 0}),
     "special tokens as older versions wrote them": put("special_tokens_map.json", eos_token={"content": "0", "lstrip": False}),
     "chat template inside": template_inside,
-    "of a hub": lambda folder: [(folder / name).write_text("of the hub") for name in ("README.md", "LICENSE", "LICENSE.txt", ".gitattributes")],
-    "of a trainer": put("trainer_state.json", epoch=3),
+    "files of a model hub": lambda folder: [(folder / name).write_text("of the hub") for name in ("README.md", "LICENSE", "LICENSE.txt", ".gitattributes")],
+    "file of a trainer": put("trainer_state.json", epoch=3),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", ACTING)
-def test_what_has_weights_act_otherwise_is_a_difference(home: Base, folder: Path, case: str) -> None:
-    name, change = ACTING[case]
+@pytest.mark.parametrize("case", DIFFERENT)
+def test_content_that_changes_what_the_model_does_is_a_difference(home: Base, folder: Path, case: str) -> None:
+    name, change = DIFFERENT[case]
     change(folder)
     assert inference_files.first_difference(home, folder) == name
     with pytest.raises(InputError, match=f"{name} is not what the base model has there"):
         ExternalModel(folder).weights(home)
 
 
-@pytest.mark.parametrize("case", ALIKE)
-def test_the_form_in_which_it_is_written_is_none(home: Base, folder: Path, case: str) -> None:
-    ALIKE[case](folder)
+@pytest.mark.parametrize("case", EQUIVALENT)
+def test_another_notation_of_the_same_content_is_no_difference(home: Base, folder: Path, case: str) -> None:
+    EQUIVALENT[case](folder)
     assert inference_files.first_difference(home, folder) is None
     assert ExternalModel(folder).weights(home)
 
 
-def test_files_of_the_base_model_itself_are_none(home: Base, folder: Path) -> None:
+def test_a_file_that_the_base_model_has_too_is_no_difference(home: Base, folder: Path) -> None:
     (Path(home.name) / "merges.txt").write_text("of the base model")
     try:
         shutil.copy(Path(home.name) / "merges.txt", folder)
@@ -124,7 +124,7 @@ def test_files_of_the_base_model_itself_are_none(home: Base, folder: Path) -> No
         (Path(home.name) / "merges.txt").unlink()
 
 
-def test_digests_are_of_what_is_saved(home: Base, folder: Path) -> None:
+def test_digests_are_those_of_the_saved_files(home: Base, folder: Path) -> None:
     assert inference_files.digests(home) == weights_digest.beside(sha256_files(folder))
 
 

@@ -39,8 +39,8 @@ def test_layer_keys_are_those_of_transformers() -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("train", ["full", "lora:rank=2"])
-def test_what_we_save_says_the_precision_that_it_has(dtype: str, train: str, tmp_path: Path) -> None:
-    """Of a base model whose files say another one, too."""
+def test_a_saved_model_states_the_precision_of_its_weights(dtype: str, train: str, tmp_path: Path) -> None:
+    """Also where the files of the base model state another one."""
     home = write(tmp_path / "home", "llama", KINDS["llama"])
     config = json.loads((home / "config.json").read_text())
     (home / "config.json").write_text(json.dumps(config | {"dtype": "float16"}))

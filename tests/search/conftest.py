@@ -1,4 +1,4 @@
-"""What several tests of searches start with."""
+"""Fixtures that several tests of searches share."""
 
 import multiprocessing
 import os
@@ -10,7 +10,7 @@ from tests.commands import SLOW
 
 @pytest.fixture
 def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Worker processes are forked from one that has imported what is slow; tests of their start begin with nothing."""
+    """Worker processes are forked from one that has made the slow imports; tests of how workers start do without."""
     from froc.search.executors import processes
 
     server = multiprocessing.get_context("forkserver")

@@ -1,4 +1,4 @@
-"""Diagnostics that fail after calibration was opened: the certificate and the model are there, and the same call makes up for them."""
+"""Diagnostics that fail after calibration was opened: certificate and model are written, and the same call computes what is missing."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ FAILURES = [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), ValueEr
 
 @pytest.fixture(scope="module")
 def whole(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same run, undisturbed."""
+    """The same run without failures."""
     out = tmp_path_factory.mktemp("whole") / "run"
     run(job(base), out, Watch())
     return out
@@ -46,7 +46,7 @@ def _failing(out: Path, failure: BaseException, before: Callable[[], None] = lam
 
 @pytest.fixture(scope="module")
 def failed(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose diagnostics have failed, and in `before` the same as they found it; with the openings that were counted."""
+    """A run whose diagnostics have failed and the openings that it counted; in `before`, copies from just before the diagnostics."""
     place = tmp_path_factory.mktemp("failed")
 
     def copied() -> None:
@@ -83,7 +83,7 @@ def test_the_certificate_does_not_wait_for_diagnostics(
     printed = capsys.readouterr().err
     assert "diagnostics are missing" in printed
     assert "same command" in " ".join(printed.split())
-    # the same call trains and opens nothing, and makes up for what is missing
+    # the same call trains and opens nothing, and computes what is missing
     watch = Watch()
     assert run(job(base), out, watch) == certificate
     assert watch.started == []
@@ -92,7 +92,7 @@ def test_the_certificate_does_not_wait_for_diagnostics(
 
 
 def test_a_run_without_diagnostics_whose_weights_are_gone_stays_as_it_is(base: Base, whole: Path) -> None:
-    """As those of older versions are."""
+    """Such as runs of older versions."""
     kept = (whole / "diagnostics.json").read_bytes()
     (whole / "diagnostics.json").unlink()
     try:

@@ -1,4 +1,4 @@
-"""Calibration in rounds: who is measured on how much, from losses that a table holds instead of a model."""
+"""Calibration in rounds: on how many queries each candidate is measured, with losses from a table instead of a model."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -61,8 +61,8 @@ def test_measuring_stops_where_a_candidate_is_certified_or_hopeless() -> None:
     # without a loss: until the p-value is a third of the level
     enough = next(k for k in range(1, 9) if p_of("none", N // 8 * k) <= 0.1 / 3)
     assert 1 < enough < 8
-    # a fifth of losses is given up late, as there is hope for long; nobody is in the first round
-    assert rounds == {"none": enough, "all": 2, "near": rounds["near"]}
+    # a candidate that loses a fifth stays longest, and none is given up in the first round
+    assert (rounds["none"], rounds["all"]) == (enough, 2)
     assert max(enough, 2) < rounds["near"] <= 8
     assert progress[: rounds["near"]] == [(number, 8) for number in range(1, rounds["near"] + 1)]
     assert progress[-1] == (8, 8)
@@ -71,7 +71,7 @@ def test_measuring_stops_where_a_candidate_is_certified_or_hopeless() -> None:
 
 
 def test_measuring_ends_with_its_last_candidate() -> None:
-    """What is left of the progress is made up for."""
+    """The progress then jumps to its end."""
     executor: Any = Table()
     progress: list[tuple[int, int]] = []
     lost = [candidate for candidate in CANDIDATES if candidate.config == "all"]
@@ -89,8 +89,8 @@ def test_without_rounds_every_candidate_is_measured_on_every_query() -> None:
     assert progress == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_hope_is_that_the_rest_loses_half_as_much() -> None:
-    """Of whole thousandths, rounded down; what was measured stays."""
+def test_a_candidate_is_hopeless_unless_losing_half_as_much_on_the_rest_would_do() -> None:
+    """Losses of the rest are halved, in whole thousandths, rounded down; measured losses stay."""
     seen = np.array([[0, SCALE, 501]], dtype=np.int16)
     losses = np.asarray(calibration._twice_as_well(Evidence(seen, np.zeros(1, dtype=np.int64), 0, 12)))
     assert losses.shape == (1, 12)

@@ -8,8 +8,8 @@ from froc.search.trial.sweep import Effort, Sweep, SweepPoint
 BUDGET = {FORGETTING: 0.1, UTILITY: 0.1}
 
 
-class Remembered:
-    """A base model that is nothing but its trained parameters. calls: what was activated and loaded, in order."""
+class RecordingBase:
+    """A base model without weights. calls: the adapters activated and the weights loaded, in order."""
 
     def __init__(self) -> None:
         self.trainable = self
@@ -22,7 +22,7 @@ class Remembered:
         self.calls.append((weights, mix, adapter))
 
 
-class Meets(Sweep):
+class FixedSweep(Sweep):
     """Forgetting and utility meet at a mix of 1/2, whatever is loaded."""
 
     def _look(self, step: int, share: float) -> SweepPoint:
@@ -30,9 +30,9 @@ class Meets(Sweep):
         return SweepPoint(step, share, {}, {}, {FORGETTING: max(0.0, 1.0 - share), UTILITY: share})
 
 
-def test_stops_of_an_earlier_process_are_looked_at_in_order_and_the_last_one_stays() -> None:
-    base: Any = Remembered()
-    sweep = Meets(base, (), BUDGET, Effort(looks=2, kept=3), adapter_index=5)
+def test_stops_of_an_earlier_process_are_evaluated_in_order_and_the_last_one_stays_loaded() -> None:
+    base: Any = RecordingBase()
+    sweep = FixedSweep(base, (), BUDGET, Effort(looks=2, kept=3), adapter_index=5)
     late: Any = "late"
     early: Any = "early"
     sweep.again({9: late, 4: early})

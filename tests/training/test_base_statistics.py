@@ -1,4 +1,4 @@
-"""Numbers of the base model are computed where they are asked for, once, and are those worked out row by row."""
+"""Statistics of the base model: computed once, where they are needed, and equal to those of each row alone."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a phase needs and costs follows from its parts, whichever of them asks for it."""
+"""What a phase needs and costs follows from its terms, filters, combiner, adversary and rollout."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -20,7 +20,7 @@ V = 11
 def test_distributions_are_whole_where_values_or_tokens_are_few(
     exact: int, likeliest: int, whole: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """exact: values that may be kept, of those that there are."""
+    """exact: 1 where as many values may be kept whole as there are, 0 where one fewer. likeliest: tokens kept otherwise."""
     statistics = reference(gpt2(V))
     rows = statistics.pools.rows["forget"]
     values = V * sum(len(row.ids) - row.prompt for row in rows)
