@@ -35,6 +35,13 @@ def test_python_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         extras.require("search")
 
 
+def test_an_extra_needs_its_own_packages_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "ray" else object())
+    extras.require("search")
+    with pytest.raises(InputError, match=r"ray is not installed; pip install 'froc\[ray\]'"):
+        extras.require("ray")
+
+
 def test_readers_need_no_extra() -> None:
     """Certify, plan, monitor, show and verify work without what engineers install."""
     code = "import froc.certification.certify, froc.planning.plan, froc.monitoring.monitor, froc.audit.verification, froc.cli.show\n"

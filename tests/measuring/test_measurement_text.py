@@ -10,6 +10,7 @@ from froc.errors import InputError
 from froc.measuring import measurement_text
 from froc.measuring.attack import Attack
 from froc.measuring.measurement import measurement, written
+from froc.measuring.measurement_text import Part
 from froc.measuring.metric import Metric
 from froc.measuring.named_risks import KNOWN
 from froc.plugin_source import settings
@@ -41,6 +42,26 @@ def test_what_froc_writes_is_accepted(text: str) -> None:
 def test_free_text_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"no measurement|no setting"):
         measurement_text.check(text)
+
+
+@pytest.mark.parametrize(
+    ("end", "pool"),
+    [
+        ("", ""), ("/utility", "utility"), ("/wordings", "wordings"), ("/earlier", "earlier"), ("/earlier-12", "earlier-12"),
+        ("/forgotten", ""), ("/utility@drift", ""), ("/utility-2", ""),
+    ],
+)  # fmt: skip
+def test_queries_are_named_at_the_end(end: str, pool: str) -> None:
+    assert measurement_text.pool(f"rouge_l@relearning:steps=9{end}") == pool
+
+
+def test_a_measurement_has_a_metric_and_attacks_with_the_keys_of_their_settings() -> None:
+    assert measurement_text.parts("membership:score=min_k,k=0.2@relearning:lr=1e+3,steps=9+drift/earlier-2") == [
+        Part("metric", "membership", ("score", "k")),
+        Part("attack", "relearning", ("lr", "steps")),
+        Part("attack", "drift"),
+    ]
+    assert measurement_text.parts("rouge_l") == [Part("metric", "rouge_l")]
 
 
 @pytest.mark.parametrize("kind", [Metric, Attack])
