@@ -106,7 +106,7 @@ def _other_prompts(job: Job) -> list[str]:
     return named_prompts.warnings(prompts, job.base.tokenizer, with_question, job.view.template)
 
 
-def opened(executor: Executor, queries: Queries, folder: Folder) -> None:
+def measure_calibration(executor: Executor, queries: Queries, folder: Folder) -> None:
     """Measure the base model on the calibration queries; its absences go to a file of their own, since they are no candidate's losses."""
     tables: list[pl.DataFrame] = executor.each([MeasureBase("calibration", queries)])
     write_table(folder.base_losses, pl.concat([_of_search(folder), *tables]))

@@ -183,7 +183,7 @@ def calibrate(
     else:
         table = measure(executor, queries, candidates, kept, listener.calibrating)
     known = listed_search_losses(pl.read_parquet(folder.search_losses), candidates, claim)
-    positive_control.opened(executor, queries, folder)
+    positive_control.measure_calibration(executor, queries, folder)
     write_table(folder.calibration_losses, pl.concat([table, known]))
 
 

@@ -82,7 +82,7 @@ class TrainableParameters(ABC):
     def merge(self) -> None:  # noqa: B027  # most scopes change the parameters themselves
         """Merge the active adapter into the base parameters."""
 
-    def activate(self, n_adapters: Sequence[int]) -> None:  # noqa: B027  # most scopes have no adapters
+    def activate(self, adapters: Sequence[int]) -> None:  # noqa: B027  # most scopes have no adapters
         """Choose the adapters of the next pass; its rows are grouped by adapter, equally many each."""
 
     def snapshot(self, adapter_index: int = 0) -> Weights:
@@ -216,9 +216,9 @@ class Lora(TrainableParameters):
             weight.add_(layer.get_delta_weight(adapter_index).to(weight))
             layer.lora_B[adapter_index].weight.zero_()
 
-    def activate(self, n_adapters: Sequence[int]) -> None:
+    def activate(self, adapters: Sequence[int]) -> None:
         """Choose the adapters of the next pass."""
-        self.active = tuple(n_adapters)
+        self.active = tuple(adapters)
 
     @contextmanager
     def base_active(self) -> Iterator[None]:

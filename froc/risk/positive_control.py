@@ -43,7 +43,7 @@ ADVICE = (
 
 @dataclass(frozen=True)
 class Control:
-    """Absences of the base model. table: a checked loss table with the one configuration `BASE`; kinds: risk -> what it must show."""
+    """The base model's absences, as a checked loss table with the one configuration `BASE`. kinds: risk -> what it must show."""
 
     table: pl.DataFrame = field(repr=False)
     kinds: Mapping[str, Kind]

@@ -1,4 +1,4 @@
-"""The finished run that a search continues: its model is the base, and what it and earlier runs removed is measured again."""
+"""The finished run that a search starts from: its model is the base model, and what it and earlier runs removed is measured again."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
