@@ -15,6 +15,7 @@ import argparse
 import json
 import math
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +41,7 @@ from froc.search.optuna.space import Spaces, build, choose, suggest
 from froc.search.optuna.study import Study, distribution
 from froc.search.run_folder import TrialRecord
 from froc.search.sealed import ranking
+from froc.search.settings import PARALLEL
 from froc.search.trial.outcome import TrialSpec
 from froc.search.trial.runner import RUNGS, TrialRunner
 from froc.search.trial.sweep import FIRST_QUERIES, NO_SWEEP, Effort, MeasuredPoint, Sweep, SweepPoint
@@ -219,12 +221,16 @@ class Replayed(Sweep):
 
 @dataclass(frozen=True)
 class Searcher:
-    """What is compared: a sampler, a pruner, whether stops and mixes are swept."""
+    """What is compared: a sampler, a pruner, whether stops and mixes are swept, and how many trials are in flight.
+
+    parallel: a trial is drawn without the results of the `parallel` - 1 trials before it, as workers at once make it.
+    """
 
     name: str
     sampler: str
     pruner: str
     swept: bool
+    parallel: int = 1
 
 
 SEARCHERS = (
@@ -236,7 +242,10 @@ SEARCHERS = (
     Searcher("GP, halving and mixes", "gp", "halving", True),
     Searcher("TPE, median and mixes", "tpe", "median", True),
     Searcher("TPE, hyperband and mixes", "tpe", "hyperband", True),
-    Searcher("default: TPE, halving and mixes", "tpe", "halving", True),
+    Searcher("TPE, halving and mixes, 1 in flight", "tpe", "halving", True, 1),
+    Searcher("TPE, halving and mixes, 2 in flight", "tpe", "halving", True, 2),
+    Searcher("TPE, halving and mixes, 8 in flight", "tpe", "halving", True, 8),
+    Searcher("default: TPE, halving and mixes", "tpe", "halving", True, PARALLEL),
 )
 
 
@@ -255,12 +264,15 @@ def replay(land: Landscape, searcher: Searcher, seed: int, goal: float, most: in
     study = Study(None, land.space, limits, sampler=searcher.sampler, pruner=searcher.pruner, seed=seed)
     study.resume([])
     log: list[TrialRecord] = []
+    untold: deque[TrialRecord] = deque()
     sums: dict[str, dict[str, tuple[int, int]]] = {}
     done = 0
     for number in range(most):
+        if len(untold) == searcher.parallel:
+            study.tell(untold.popleft())
         method, params = study.ask(number)
         line = _trial(land, searcher, study.pruner(method), number, method, params, sums)
-        study.tell(line)
+        untold.append(line)
         log.append(line)
         done += line.steps
         if line.status == "complete" and _margin(land, log, sums) >= goal:

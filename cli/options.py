@@ -283,7 +283,7 @@ Dtype = Annotated[
 Executor = Annotated[
     str,
     typer.Option(
-        help="Where trials run: inline, processes, ray, ray://HOST:PORT, or auto (processes where there are several GPUs).",
+        help="Where trials run: inline, processes, ray, ray://HOST:PORT, or auto (processes for several GPUs, or for a small model on several processors).",
         rich_help_panel=MACHINE,
     ),
 ]

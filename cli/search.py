@@ -180,7 +180,7 @@ def search(
         int | None,
         typer.Option(
             help="Packs of trials in flight: part of the plan, so that results do not depend on the machine.",
-            show_default="the workers; a run that goes on keeps its own",
+            show_default="2, or as many as workers or GPUs; a run that goes on keeps its own",
             rich_help_panel=options.SEARCH,
         ),
     ] = None,
@@ -257,7 +257,7 @@ def search(
         "methods": tuple(name.strip() for name in methods.split(",") if name.strip()),
         "relative": tuple(relative or ()),
     }
-    machine = build.Machine(device, dtype, checkpointing, compiled, executor, workers, worker_gpus)
+    machine = build.Machine(device, dtype, checkpointing, compiled, executor, workers, worker_gpus, cpu_workers=True)
     chosen = SearchOptions(
         out, task, model, data, words.per_risk(unit or [], "unit", str), split_seed, audit_seed, previous, machine, parallel,
         rebuild_embedded,

@@ -16,6 +16,7 @@ from froc.search.continual import predecessor
 if TYPE_CHECKING:
     from froc.data.splits import Draw
     from froc.data.task import Task, Unit
+    from froc.models.base import Base
     from froc.search.continual.chain import RunChain
     from froc.search.executors import Executor
     from froc.search.job import Job
@@ -28,12 +29,20 @@ UNSEEDED_AT_DEFAULT = (
 """Settings that came later: where they are not used, the embedded task's questions stay what they were."""
 
 
+SMALL_MODEL = 64 * 2**20
+"""Bytes of parameters up to which worker processes of one thread each beat one process with all threads, and are cheap in memory."""
+MIN_TRIALS = 8
+"""Number of trials that repay the start of worker processes, about five seconds of a processor each."""
 EXECUTORS = ("auto", "inline", "processes", "ray", "ray://HOST:PORT")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where and how trials are computed; None: by device. executor: auto takes a process per GPU where there are several."""
+    """Where and how trials are computed; None: by device.
+
+    executor: auto takes a process per GPU where there are several. cpu_workers: whether auto may start worker processes for a small
+    model on the CPU, too; these import the main module anew, for which a command is made and a user's script may not be.
+    """
 
     device: str | None = None
     dtype: str | None = None
@@ -42,6 +51,7 @@ class Machine:
     executor: str = "auto"
     workers: int | None = None
     worker_gpus: float = 0.0
+    cpu_workers: bool = False
 
     def check(self) -> None:
         """InputError for words that name no executor or type, and for too few workers; torch is not imported."""
@@ -103,6 +113,7 @@ def build_job(
     from froc.models.compute import Engine
     from froc.plan_identity import draw_label
     from froc.search.continual import chain as afters
+    from froc.search.executors import cores
     from froc.search.job import Job
     from froc.search.optuna import space as spaces
     from froc.search.settings import measures
@@ -196,7 +207,24 @@ def build_job(
         original=original,
         progress=progress,
     )
+    if not crew and _repays_cpu_workers(machine, settings, base):
+        return replace(made, workers=_workers(made, machine, ["cpu"] * min(cores(), settings.parallel), threads=1))
     return replace(made, workers=_workers(made, machine, crew)) if crew else made
+
+
+def _repays_cpu_workers(machine: Machine, settings: "Settings", base: "Base") -> bool:
+    """Whether trials of a small model on the CPU go to worker processes although nobody asked for them.
+
+    Not where the user has set the number of threads, and so says how much of the machine to take.
+    """
+    from froc.search.executors import cores
+
+    size = sum(parameter.numel() * parameter.element_size() for parameter in base.model.parameters())
+    unasked = machine.cpu_workers and machine.executor == "auto" and machine.workers is None
+    return (
+        unasked and base.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ
+        and min(cores(), settings.parallel) > 1 and settings.trials >= MIN_TRIALS and size <= SMALL_MODEL
+    )  # fmt: skip
 
 
 def _asks_for_retrained(methods: Sequence[str]) -> bool:
@@ -257,7 +285,7 @@ def _gpus(device: str | None) -> list[str]:
     return [f"cuda:{place}" for place in range(torch.cuda.device_count())]
 
 
-def _workers(job: "Job", machine: Machine, crew: list[str]) -> "Callable[..., Executor]":
+def _workers(job: "Job", machine: Machine, crew: list[str], threads: int | None = None) -> "Callable[..., Executor]":
     from froc.search.executors import WorkerSpec
     from froc.search.executors.processes import Processes
     from froc.search.settings import measures
@@ -270,7 +298,7 @@ def _workers(job: "Job", machine: Machine, crew: list[str]) -> "Callable[..., Ex
         checkpointing=machine.checkpointing, compiled=machine.compiled,
     )  # fmt: skip
     if crew[0] != "ray":
-        return lambda _: Processes(recipe, crew)
+        return lambda _: Processes(recipe, crew, threads=threads)
     address = machine.executor if machine.executor.startswith("ray://") else os.environ.get("RAY_ADDRESS")
 
     def actors(_: object) -> "Executor":

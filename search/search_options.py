@@ -22,7 +22,8 @@ class SearchOptions:
     """Everything about a search beside its settings: where its run folder lies, what it works on, where trials are computed.
 
     predecessor: the run that it goes on after. parallel: packs of trials in flight; by default what the run folder's plan says,
-    else the number of workers. rebuild_embedded: train the embedded task's model anew.
+    else the number of workers that were asked for or of GPUs, and at least
+    `froc.search.settings.PARALLEL`. rebuild_embedded: train the embedded task's model anew.
     """
 
     out: Path | None = None
@@ -72,11 +73,11 @@ def search_settings(
 
     from froc.search.earlier_plan import parallel_of
     from froc.search.run_folder import Folder
-    from froc.search.settings import Settings
+    from froc.search.settings import PARALLEL, Settings
 
     folder = Folder(options.run_folder)
     options.check()
-    settings = Settings(budget=budget, parallel=options.parallel or 1, **values)
+    settings = Settings(budget=budget, parallel=options.parallel or PARALLEL, **values)
     if options.predecessor.after is None:
         settings.check()
     # what can be wrong without torch was refused
@@ -85,7 +86,7 @@ def search_settings(
     settings = replace(
         settings,
         budget=expand_earlier_budget(budget, options.predecessor.read()),
-        parallel=options.parallel or parallel_of(folder) or max(1, len(worker_devices(options.machine))),
+        parallel=options.parallel or parallel_of(folder) or max(PARALLEL, len(worker_devices(options.machine))),
     )
     if options.predecessor.after is not None:
         settings.check()

@@ -22,6 +22,8 @@ from froc.search.optuna.space import pick, refuse_unknown
 from froc.search.optuna.study import OBJECTIVES, SAMPLERS
 
 UNTIL = ("trials", "certified")
+PARALLEL = 2
+"""Packs in flight unless the user says otherwise, on every machine: two workers and one draw the same configurations."""
 
 
 MIN_LIMIT = 1e-6
@@ -77,7 +79,7 @@ class Settings:
     pack: int = 1
     sweep: bool = True
     autocast: str | None = None
-    parallel: int = 1
+    parallel: int = PARALLEL
     until: str = "trials"
     timeout: float | None = None
     trial_timeout: float | None = None

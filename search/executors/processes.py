@@ -47,11 +47,14 @@ class _Worker:
 
 
 class Processes(WorkerPool):
-    """`len(devices)` workers; device None is the CPU, with an even share of the threads."""
+    """`len(devices)` workers; device None is the CPU. threads: of each CPU worker; by default an even share of the processors."""
 
-    def __init__(self, recipe: WorkerSpec, devices: Sequence[str | None], silence: float | None = None) -> None:
+    def __init__(
+        self, recipe: WorkerSpec, devices: Sequence[str | None], silence: float | None = None, threads: int | None = None
+    ) -> None:  # fmt: skip
         super().__init__(len(devices))
         self._devices = devices
+        self._threads = threads or max(1, cores() // self.workers)
         self._silence = silence or float(os.environ.get("FROC_SILENCE", SILENCE))
         self._recipe = pickle.dumps(recipe)
         self._stillborn = 0
@@ -74,10 +77,10 @@ class Processes(WorkerPool):
     def _start(self, place: int) -> _Worker:
         here, there = multiprocessing.Pipe()
         device = self._devices[place]
-        threads = _share(device, self.workers)
+        environment = _environment(device, self._threads)
         context = multiprocessing.get_context("spawn")
         process = context.Process(
-            target=call, args=(threads, __name__, "serve", there, device, self._recipe), daemon=True,
+            target=call, args=(environment, __name__, "serve", there, device, self._recipe), daemon=True,
             name=f"froc-worker-{place}",
         )  # fmt: skip
         process.start()
@@ -196,11 +199,11 @@ def _end_with_driver() -> None:
     os._exit(1)
 
 
-def _share(device: str | None, workers: int) -> dict[str, str]:
-    """Environment that divides the processors among CPU workers, unless the user has set the number of threads.
+def _environment(device: str | None, threads: int) -> dict[str, str]:
+    """Environment of a worker: its number of threads on a CPU, unless the user has set it.
 
     More threads than processors wait for each other, which makes trials many times slower.
     """
     if device not in (None, "cpu") or "OMP_NUM_THREADS" in os.environ:
         return {}
-    return {"OMP_NUM_THREADS": str(max(1, cores() // workers))}
+    return {"OMP_NUM_THREADS": str(threads)}

@@ -11,13 +11,14 @@ from froc import hashing
 from froc.data.splits import SearchView, ids
 from froc.data.task import RISKS, Query
 from froc.measuring.measurement import Measurement, written
+from froc.measuring.metric import Observation
 from froc.measuring.query_losses import Probe, averaged, evaluate, observe_probe, probes
 from froc.models.base import Base
 from froc.models.compute import Engine, out_of_memory
 from froc.models.trainable import Weights
 from froc.plugins import make
 from froc.search.trial.outcome import Hopeless, MeasuredConfig, Outcome, TrialSpec, _beside, _ratios, _reason, mean
-from froc.search.trial.sweep import NO_SWEEP, Effort, MeasuredPoint, Sweep
+from froc.search.trial.sweep import NO_SWEEP, Effort, MeasuredPoint, Sweep, first_of
 from froc.training.base_statistics import BaseStatistics, TrainingRows
 from froc.training.checkpoint import SavedState, Saver, rng_state, set_rng_state
 from froc.training.loop import train_pack
@@ -49,6 +50,7 @@ class TrialRunner:
         steering = {risk: queries for risk, queries in view.queries.items() if risk in RISKS}
         self.probes = probes(base, steering, measures, view)
         self._opened: tuple[str, list[Probe]] | None = None
+        self._fed_back: tuple[int, int, dict[str, Observation]] | None = None
         self.start = {p.risk: p.start or averaged(observe_probe(base, p), p.risk) for p in self.probes}
 
     def steer(self, limits: Mapping[str, float] | None) -> None:
@@ -166,12 +168,26 @@ class TrialRunner:
 
     def _tell(self, run: Run) -> bool:
         """Report the losses of each risk's first search queries to the method."""
-        losses = {}
+        losses, seen = {}, {}
         for probe in self.probes:
-            first = range(min(FEEDBACK_QUERIES, len(probe.rows)))
-            losses[probe.risk] = evaluate(probe, observe_probe(self.base, probe, first), first).losses
+            # a sweep at this step reads the same first queries, observed in the same pass shapes
+            sweep, queries = first_of(probe), range(min(FEEDBACK_QUERIES, len(probe.rows)))
+            observation = seen[probe.risk] = observe_probe(self.base, probe, sweep)
+            if rest := queries[len(sweep) :]:
+                observation = observation.and_then(observe_probe(self.base, probe, rest))
+            losses[probe.risk] = evaluate(probe, observation, queries).losses
+        self._fed_back = run.adapter_index, run.done, seen
         run.report_search_losses(losses, self.limits)
         return False
+
+    def forget_feedback(self) -> None:
+        """Before another trial, whose steps have the same numbers."""
+        self._fed_back = None
+
+    def fed_back(self, adapter_index: int, step: int) -> Mapping[str, Observation]:
+        """risk -> observation of a sweep's first queries, where a method's feedback at this step has just made it; else empty."""
+        known = self._fed_back
+        return known[2] if known is not None and known[:2] == (adapter_index, step) else {}
 
     def put(self, outcome: Outcome, step: int, mix: float) -> None:
         """Restore a configuration of an outcome, before the next trial starts."""
@@ -221,7 +237,15 @@ class _Attempt:
         try:
             run = runner.prepared(spec, {}, adapter_index)
             effort = Effort.of(runner.probes, run.rows) if runner.swept and run.steps else NO_SWEEP
-            self._sweep = Sweep(runner.base, runner.probes, runner.limits, effort, adapter_index)
+            runner.forget_feedback()
+            self._sweep = Sweep(
+                runner.base,
+                runner.probes,
+                runner.limits,
+                effort,
+                adapter_index,
+                partial(runner.fed_back, adapter_index),
+            )
             places = {max(1, round(share * run.steps)) for share in RUNGS}
             # before the edit, the model says nothing about the result
             run.add_callbacks(

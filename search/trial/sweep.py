@@ -3,7 +3,7 @@
 Neither needs training. A few search queries show which mixes are promising; the best are then measured on all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,13 +72,17 @@ class MeasuredPoint:
 
 
 class Sweep:
-    """The sweep of one training run in `base`'s adapter `adapter_index`; every call leaves the model as training left it."""
+    """The sweep of one training run in `base`'s adapter `adapter_index`; every call leaves the model as training left it.
+
+    known: step -> risk -> observation of the first queries at this step's unmixed weights, where it was made already.
+    """
 
     def __init__(
-        self, base: Base, probes: Sequence[Probe], budget: Mapping[str, float], effort: Effort, adapter_index: int = 0
-    ) -> None:
+        self, base: Base, probes: Sequence[Probe], budget: Mapping[str, float], effort: Effort, adapter_index: int = 0,
+        known: Callable[[int], Mapping[str, Observation]] = lambda _: {},
+    ) -> None:  # fmt: skip
         self._base, self._probes, self._budget = base, probes, budget
-        self._effort, self._adapter_index = effort, adapter_index
+        self._effort, self._adapter_index, self._known = effort, adapter_index, known
         self._points: list[SweepPoint] = []
         self.kept: dict[int, Weights] = {}
 
@@ -126,7 +130,8 @@ class Sweep:
 
     def _look(self, step: int, mix: float) -> SweepPoint:
         self._put(step, mix)
-        seen = {p.risk: observe_probe(self._base, p, first_of(p)) for p in self._probes}
+        known = self._known(step) if mix == 1.0 else {}
+        seen = {p.risk: known.get(p.risk) or observe_probe(self._base, p, first_of(p)) for p in self._probes}
         losses = {p.risk: evaluate(p, seen[p.risk], first_of(p)).losses for p in self._probes}
         ratio = {risk: float(of_risk.mean()) / 1000 / self._budget[risk] for risk, of_risk in losses.items()}
         return SweepPoint(step, mix, seen, losses, ratio)

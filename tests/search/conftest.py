@@ -17,4 +17,4 @@ def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     server.set_forkserver_preload(["froc.search.executors", "froc.search.trial.work", *SLOW])
     monkeypatch.setattr(multiprocessing, "get_context", lambda _: server)
     # the server keeps the environment of its own start
-    monkeypatch.setattr(processes, "_share", lambda *_: dict(os.environ))
+    monkeypatch.setattr(processes, "_environment", lambda *_: dict(os.environ))
