@@ -243,7 +243,6 @@ SEARCHERS = (
     Searcher("TPE, median and mixes", "tpe", "median", True),
     Searcher("TPE, hyperband and mixes", "tpe", "hyperband", True),
     Searcher("TPE, halving and mixes, 1 in flight", "tpe", "halving", True, 1),
-    Searcher("TPE, halving and mixes, 2 in flight", "tpe", "halving", True, 2),
     Searcher("TPE, halving and mixes, 8 in flight", "tpe", "halving", True, 8),
     Searcher("default: TPE, halving and mixes", "tpe", "halving", True, PARALLEL),
 )

@@ -80,17 +80,27 @@ def bench(
     from froc.search.trial.runner import TrialRunner
 
     with words.messages.status("preparing") as status:
+
+        def progress(label: str) -> None:
+            status.update(label)
+            # off a terminal nothing else shows that it goes on
+            if not words.messages.is_terminal:
+                words.messages.print(f"[dim]{words.visible(label)} ...[/]", soft_wrap=True)
+
         job = build.build_job(
             settings,
             build.Inputs(task, model, data, words.per_risk(unit or [], "unit", str), loaded=options_of_search.loaded),
             machine,
-            lambda label, done, of: status.update(f"{label} {done}/{of}"),
+            lambda label, done, of: None if done == of else progress(label),
         )  # fmt: skip
+        progress("measuring the base model")
         stand = TrialRunner(job.base, job.view, measures(settings), batch=batch, seed=0, swept=sweep, engine=job.engine)
+        look = throughput.look_seconds(stand)
         speeds = []
         for name in job.space:
-            status.update(f"timing {name}")
-            speeds.append(throughput.measure(stand, name, steps))
+            progress(f"timing {name}")
+            speeds.append(throughput.measure(stand, name, steps, look, progress=lambda text: status.update(f"timing {name}, {text}")))
+            words.messages.print(f"[dim]{words.name(name)}: {speeds[-1].step:.3g} s a step, {speeds[-1].trial:.3g} s a trial[/]")
     facts = {
         "model": job.base.name.rstrip("/").rpartition("/")[2], "digest": job.base.digest[:12], "device": str(job.base.device),
         "dtype": str(next(job.base.model.parameters()).dtype).removeprefix("torch."),

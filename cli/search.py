@@ -180,7 +180,7 @@ def search(
         int | None,
         typer.Option(
             help="Packs of trials in flight: part of the plan, so that results do not depend on the machine.",
-            show_default="2, or as many as workers or GPUs; a run that goes on keeps its own",
+            show_default="4, or as many as workers or GPUs; a run that goes on keeps its own",
             rich_help_panel=options.SEARCH,
         ),
     ] = None,

@@ -1,4 +1,7 @@
-"""Speed of trials on a model and device: a few steps and one measurement are timed, and a whole trial is projected from them."""
+"""Speed of trials on a model and device: a few steps and one measurement are timed, and a whole trial is projected from them.
+
+Timing costs little more than the timed steps: one measurement serves all methods, and slow models get fewer steps and queries.
+"""
 
 import resource
 import sys
@@ -19,6 +22,12 @@ from froc.training.loop import train_pack
 
 WARM = 2
 """Steps before the clock starts: first calls allocate, compile and tune."""
+SLOW = 1.0
+"""Seconds of a step or a measurement above which less is timed and more is extrapolated."""
+LONGEST = 10.0
+"""Seconds of timed steps of one method that are enough."""
+FEWEST = 2
+"""Fewest timed steps, however long they take."""
 
 
 @dataclass(frozen=True)
@@ -57,24 +66,24 @@ class Speed:
         }  # fmt: skip
 
 
-def measure(runner: TrialRunner, method: str, steps: int, params: Mapping[str, Any] | None = None) -> Speed:
-    """Time `steps` steps after a warm-up, and one measurement. InputError where memory does not hold one row."""
+def measure(
+    runner: TrialRunner, method: str, steps: int, look: float, params: Mapping[str, Any] | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Speed:  # fmt: skip
+    """Time at most `steps` steps after a warm-up. InputError where memory does not hold one row.
+
+    look: seconds of one measurement, from `look_seconds`. progress: called with what each step took.
+    """
     spec = TrialSpec(method, params or {}, 0)
-    clock = _Clock(runner, WARM, WARM + steps)
     device = runner.base.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     members = range(runner.base.trainable.n_adapters)
+    clock = _Clock(runner, steps, progress)
     try:
-        runs = [
-            runner.prepared(spec, clock.rungs() if adapter_index == 0 else {WARM + steps: _stop}, adapter_index)
-            for adapter_index in members
-        ]
-        begin = time.perf_counter()
+        runs = [runner.prepared(spec, clock.callbacks(adapter_index), adapter_index) for adapter_index in members]
+        clock.start()
         train_pack(runner.base, runs, runner.engine)
-        _settle(runner)
-        whole = time.perf_counter() - begin
-        looked = _timed(runner, lambda: [observe_probe(runner.base, probe) for probe in runner.probes])
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
@@ -82,18 +91,31 @@ def measure(runner: TrialRunner, method: str, steps: int, params: Mapping[str, A
             f"{method}: not enough memory; try --train lora:rank=8, --checkpointing or a smaller --batch"
         ) from error
     first = runs[0]
-    # a training shorter than the warm-up is timed as a whole
-    step = (clock.seconds / clock.done if clock.done else whole / max(1, first.done)) / len(members)
-    rest = _looks(runner, first.rows) * looked
+    step = clock.per_step / len(members)
+    rest = _looks(runner, first.rows) * look
     return Speed(
         method,
         first.steps,
         step,
-        looked,
+        look,
         first.steps * step + rest,
         _peak(device),
         min(runner.engine.rows or first.batch_size, first.batch_size),
     )
+
+
+def look_seconds(runner: TrialRunner) -> float:
+    """Seconds to measure a configuration on all search queries.
+
+    Of a slow model only the first queries are measured, since the others take as long each. `runner` has measured its base model,
+    so nothing is compiled or allocated for the first time.
+    """
+    first = {probe.risk: first_of(probe) for probe in runner.probes}
+    part = _timed(runner, lambda: [observe_probe(runner.base, probe, first[probe.risk]) for probe in runner.probes])
+    whole = part * sum(len(probe.rows) for probe in runner.probes) / sum(map(len, first.values()))
+    if whole > SLOW:
+        return whole
+    return _timed(runner, lambda: [observe_probe(runner.base, probe) for probe in runner.probes])
 
 
 def _looks(runner: TrialRunner, rows: int) -> float:
@@ -105,30 +127,49 @@ def _looks(runner: TrialRunner, rows: int) -> float:
 
 
 class _Clock:
-    """Reads the time at two steps of a run."""
+    """Times the steps of a pack of runs, and ends them."""
 
-    def __init__(self, runner: TrialRunner, first: int, last: int) -> None:
-        self._runner, self._first, self._last = runner, first, last
-        self._begin = self.seconds = 0.0
-        self.done = 0
+    def __init__(self, runner: TrialRunner, steps: int, progress: Callable[[str], None]) -> None:
+        self._runner, self._steps, self._progress = runner, steps, progress
+        self._times: list[float] = []
 
-    def rungs(self) -> dict[int, Callable[[], bool]]:
-        """Callbacks that start and stop the clock."""
-        return {self._first: self._start, self._last: self._end}
+    def callbacks(self, adapter_index: int) -> dict[int, Callable[[], bool]]:
+        """Step -> what a run calls after it. The first run's are called first and read the time; the others end with it."""
+        after = self._after if adapter_index == 0 else self._ended
+        return dict.fromkeys(range(1, WARM + self._steps + 1), after)
 
-    def _start(self) -> bool:
+    def start(self) -> None:
+        """Read the time before the first step."""
         _settle(self._runner)
-        self._begin = time.perf_counter()
-        return False
+        self._times = [time.perf_counter()]
 
-    def _end(self) -> bool:
+    @property
+    def per_step(self) -> float:
+        """Seconds of one step, or of an edit without steps; those of the warm-up count where there are no others."""
+        if len(self._times) == 1:
+            _settle(self._runner)
+            return time.perf_counter() - self._times[0]
+        warm = min(self._warm, len(self._times) - 2)
+        return (self._times[-1] - self._times[warm]) / (len(self._times) - 1 - warm)
+
+    @property
+    def _warm(self) -> int:
+        """Steps before the clock starts: one where a step is slow, for its first calls weigh little."""
+        return 1 if len(self._times) > 1 and self._times[1] - self._times[0] > SLOW else WARM
+
+    def _after(self) -> bool:
         _settle(self._runner)
-        self.seconds, self.done = time.perf_counter() - self._begin, self._last - self._first
-        return True
+        self._times.append(time.perf_counter())
+        done = len(self._times) - 1
+        self._progress(f"step {done}: {self._times[-1] - self._times[-2]:.3g} s")
+        return self._ended()
+
+    def _ended(self) -> bool:
+        timed = len(self._times) - 1 - self._warm
+        return timed >= self._steps or (timed >= FEWEST and self._times[-1] - self._times[self._warm] > LONGEST)
 
 
 def _timed(runner: TrialRunner, work: Callable[[], Any]) -> float:
-    work()
     _settle(runner)
     begin = time.perf_counter()
     work()
@@ -139,10 +180,6 @@ def _timed(runner: TrialRunner, work: Callable[[], Any]) -> float:
 def _settle(runner: TrialRunner) -> None:
     if runner.base.device.type == "cuda":
         torch.cuda.synchronize(runner.base.device)
-
-
-def _stop() -> bool:
-    return True
 
 
 def _peak(device: torch.device) -> float:
