@@ -99,8 +99,14 @@ def bench(
         speeds = []
         for name in job.space:
             progress(f"timing {name}")
-            speeds.append(throughput.measure(stand, name, steps, look, progress=lambda text: status.update(f"timing {name}, {text}")))
-            words.messages.print(f"[dim]{words.name(name)}: {speeds[-1].step:.3g} s a step, {speeds[-1].trial:.3g} s a trial[/]")
+            speeds.append(
+                throughput.measure(
+                    stand, name, steps, look, progress=lambda text: status.update(f"timing {name}, {text}")
+                )
+            )
+            words.messages.print(
+                f"[dim]{words.name(name)}: {speeds[-1].step:.3g} s a step, {speeds[-1].trial:.3g} s a trial[/]"
+            )
     facts = {
         "model": job.base.name.rstrip("/").rpartition("/")[2], "digest": job.base.digest[:12], "device": str(job.base.device),
         "dtype": str(next(job.base.model.parameters()).dtype).removeprefix("torch."),

@@ -27,6 +27,7 @@ class ProgressDisplay:
         self._bars: dict[str, Any] = {}
         self._budget: Mapping[str, float] = {}
         self._shown = 0
+        self._best_means: dict[str, Mapping[str, float] | None] = {}
 
     def __enter__(self) -> "ProgressDisplay":
         self._progress.start()
@@ -82,11 +83,7 @@ class ProgressDisplay:
         self._advance("trials", len(done), total, self._best(done))
         if record.status == "running" or self._quiet:
             return
-        best = min(
-            (configuration.search for configuration in record.configurations() if configuration.search),
-            key=self._excess,
-            default=None,
-        )
+        best = self._best_of(record)
         means = " ".join(f"{risk} {mean:6.3f}" for risk, mean in (best or {}).items())
         within = best is not None and self._excess(best) <= 1
         verdict = (
@@ -119,13 +116,19 @@ class ProgressDisplay:
             self._console.print(f"[dim]{marked(label)} ...[/]", soft_wrap=True)
 
     def _best(self, done: "Sequence[TrialRecord]") -> str:
-        means = [
-            configuration.search for item in done for configuration in item.configurations() if configuration.search
-        ]
+        for record in done:
+            if record.config not in self._best_means:
+                self._best_means[record.config] = self._best_of(record)
+        means = [best for record in done if (best := self._best_means[record.config])]
         if not means:
             return ""
         best = min(means, key=self._excess)
         return "best so far " + ", ".join(f"{risk} {value:.3f}" for risk, value in best.items())
+
+    def _best_of(self, record: "TrialRecord") -> Mapping[str, float] | None:
+        """Search means of the best stop and mix of an ended trial; None where nothing was measured."""
+        measured = (configuration.search for configuration in record.configurations() if configuration.search)
+        return min(measured, key=self._excess, default=None)
 
     def _excess(self, means: Mapping[str, float]) -> float:
         return max(means[risk] / alpha for risk, alpha in self._budget.items())

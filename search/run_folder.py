@@ -89,6 +89,7 @@ class Folder:
         self.unopened = path / "unopened.json"
         self.calibration_losses = path / "losses" / "calibration.parquet"
         self._lock: IO[str] | None = None
+        self._lines: dict[int, tuple[TrialRecord, str]] = {}
 
     def weights(self, config: str) -> Path:
         """Where a candidate's parameters wait for calibration."""
@@ -187,7 +188,10 @@ class Folder:
 
     def write_log(self, log: list[TrialRecord]) -> None:
         """Write the log of started trials."""
-        write_text(self.trials, "".join(json.dumps(asdict(record), sort_keys=True) + "\n" for record in log))
+        # a record never changes, so its line is made once; it is kept beside the line, so that its id stays its own
+        known = {id(record): self._lines.get(id(record)) or (record, _line(record)) for record in log}
+        self._lines = known
+        write_text(self.trials, "".join(known[id(record)][1] for record in log))
 
     def interrupted(self) -> list[TrialRecord]:
         """The log with trials that a killed process left running marked as interrupted."""
@@ -196,6 +200,10 @@ class Folder:
         if log:
             self.write_log(log)
         return log
+
+
+def _line(record: TrialRecord) -> str:
+    return json.dumps(asdict(record), sort_keys=True) + "\n"
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

@@ -1,6 +1,8 @@
 """Search losses -> candidates in testing order, recorded before any calibration loss exists."""
 
-from collections.abc import Mapping, Sequence
+from bisect import insort
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -70,7 +72,10 @@ class Leaderboard:
             for configuration in record.configurations()
             if self.budget.keys() <= (totals := sums.get(configuration.config, {})).keys()
         ]  # fmt: skip
-        return replace(self, ranked=tuple(_ordered([*self.ranked, *added])))
+        ranked = list(self.ranked)
+        for configuration in added:
+            insort(ranked, configuration, key=_order)
+        return replace(self, ranked=tuple(ranked))
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -86,19 +91,31 @@ class Leaderboard:
         return replace(self, ranked=tuple(_shortlist(self.ranked, self.count)))
 
 
-def _ordered(ranked: Sequence[Ranked]) -> list[Ranked]:
-    within = sorted((r for r in ranked if r.excess <= 0), key=lambda r: (r.search_p_value, r.excess, r.record.trial))
-    misses = sorted((r for r in ranked if r.excess > 0), key=lambda r: (r.excess, r.record.trial))
-    return within + misses
+def _order(ranked: Ranked) -> tuple[float, ...]:
+    """Sorts a leaderboard: those within budget by their p-value, then the others by their excess; of equals the earlier trial."""
+    if ranked.excess <= 0:
+        return 0, ranked.search_p_value, ranked.excess, ranked.record.trial
+    return 1, ranked.excess, ranked.record.trial
 
 
 def _shortlist(ranked: Sequence[Ranked], count: int) -> list[Ranked]:
-    """At most `PER_TRIAL` per training run, since its similar configurations mostly pass or fail together."""
-    distinct = _distinct(ranked)
-    candidates = [r for place, r in enumerate(distinct) if _before(distinct, place) < PER_TRIAL]
-    within = [r for r in candidates if r.excess <= 0]
-    misses = [r for r in candidates if r.excess > 0][: NEAR_MISSES if within else NEAR_MISSES + 1]
-    return (within + misses)[:count]
+    """At most `PER_TRIAL` per training run, since its similar configurations mostly pass or fail together.
+
+    Reads no further down than the last one that it takes: a long history costs nothing.
+    """
+    shortlist: list[Ranked] = []
+    of_trial: Counter[int] = Counter()
+    misses, within = 0, False
+    for candidate in _distinct(ranked):
+        missed = candidate.excess > 0
+        within = within or not missed
+        if len(shortlist) == count or (missed and misses == NEAR_MISSES + (not within)):
+            break
+        of_trial[candidate.record.trial] += 1
+        if of_trial[candidate.record.trial] <= PER_TRIAL:
+            shortlist.append(candidate)
+            misses += missed
+    return shortlist
 
 
 def sums(table: pl.DataFrame) -> Sums:
@@ -161,20 +178,14 @@ def _plausible(total: int, count: int, units: int, alpha: float) -> bool:
     return p_value(SCALE * units - lost, units, 1.0 - alpha) > IMPLAUSIBLE
 
 
-def _distinct(ranked: Sequence[Ranked]) -> list[Ranked]:
+def _distinct(ranked: Sequence[Ranked]) -> Iterator[Ranked]:
     """Without stops and mixes whose loss sums equal those of an earlier one of the same training run."""
     known: set[tuple[int, tuple[int, ...]]] = set()
-    kept = []
     for r in ranked:
         key = r.record.trial, r.totals
         if not r.totals or key not in known:
-            kept.append(r)
+            yield r
         known.add(key)
-    return kept
-
-
-def _before(ranked: Sequence[Ranked], place: int) -> int:
-    return sum(r.record.trial == ranked[place].record.trial for r in ranked[:place])
 
 
 def _excess(sums: Mapping[str, tuple[int, int]], budget: Mapping[str, float]) -> float:

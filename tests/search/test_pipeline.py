@@ -67,7 +67,13 @@ class Watch:
 def job(base: Base, questions: int = 0, epochs: tuple[int, int] = (2, 4), **overrides: Any) -> Job:
     task = embedded_text.task(SMALL, questions)
     # of so few trials each is to know the one before
-    common: dict[str, Any] = {"budget": BUDGET, "trials": 5, "methods": ("npo", "grad_diff"), "batch": 16, "parallel": 1}
+    common: dict[str, Any] = {
+        "budget": BUDGET,
+        "trials": 5,
+        "methods": ("npo", "grad_diff"),
+        "batch": 16,
+        "parallel": 1,
+    }
     settings = Settings(**(common | overrides))
     view, sealed = split(task, settings.share)
     methods, notes = choose(settings.methods, view)

@@ -1,6 +1,8 @@
 """Search losses put configurations in order: p-values, excess and places, worked out by hand."""
 
 import math
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +10,7 @@ import polars as pl
 import pytest
 
 from froc import hashing
+from froc.configuration_id import ConfigurationId
 from froc.risk.certificate import Candidate
 from froc.search.run_folder import TrialRecord
 from froc.search.sealed import ranking
@@ -156,3 +159,65 @@ def test_a_seals_question_is_of_all_of_it_but_the_digest_of_its_plan_file() -> N
     assert asked == ranking.question({**seal, "plan": "written again"}, "identity")
     assert asked == hashing.sha256_json({"plan": "identity", "seal": {"candidates": ["a"]}})
     assert asked not in (ranking.question(seal, "another"), ranking.question({**seal, "candidates": []}, "identity"))
+
+
+class Read(tuple[ranking.Ranked, ...]):
+    """A leaderboard's configurations; read: how many were looked at."""
+
+    read = 0
+
+    def __iter__(self) -> Iterator[ranking.Ranked]:
+        for configuration in super().__iter__():
+            self.read += 1
+            yield configuration
+
+
+def _random_leaderboard(seed: int, trials: int) -> tuple[ranking.Ranked, ...]:
+    """Configurations in order, several per trial, some of them with equal sums."""
+    draws = random.Random(seed)
+    board = Leaderboard(BUDGET, 10)
+    for trial in range(trials):
+        configs = [str(ConfigurationId(trial)), *(str(ConfigurationId(trial).variant(3, mix / 4)) for mix in (1, 2, 3))]
+        sums = {config: {risk: (draws.choice((2, 10, 14, 30)) * 1000, 100) for risk in BUDGET} for config in configs}
+        means = {
+            config: {risk: total / (1000 * count) for risk, (total, count) in of_config.items()}
+            for config, of_config in sums.items()
+        }
+        variants = [
+            {"config": config, "stop": 3, "mix": 0.5, "search": means[config], "averages": None}
+            for config in configs[1:]
+        ]
+        record = TrialRecord(
+            trial, 1, configs[0], "npo", {}, 0, "", "", status="complete", search=means[configs[0]], variants=variants
+        )
+        board = board.with_trials([record], sums)
+    return board.ranked
+
+
+def _shortlist_by_definition(ranked: Sequence[ranking.Ranked], count: int) -> list[ranking.Ranked]:
+    """All that differ from earlier ones of their trial, two of each trial, those within budget and then two misses, or three alone."""
+    distinct = [
+        r
+        for place, r in enumerate(ranked)
+        if all((r.record.trial, r.totals) != (e.record.trial, e.totals) for e in ranked[:place])
+    ]
+    few = [r for place, r in enumerate(distinct) if sum(e.record.trial == r.record.trial for e in distinct[:place]) < 2]
+    within, misses = [r for r in few if r.excess <= 0], [r for r in few if r.excess > 0]
+    return [*within, *misses[: 2 if within else 3]][:count]
+
+
+@pytest.mark.parametrize("count", [1, 3, 10])
+@pytest.mark.parametrize("trials", [1, 4, 30])
+def test_the_shortlist_is_what_its_definition_says(trials: int, count: int) -> None:
+    for seed in range(20):
+        ranked = _random_leaderboard(seed, trials)
+        assert list(ranked) == sorted(
+            ranked, key=lambda r: (r.excess > 0, 0 if r.excess > 0 else r.search_p_value, r.excess, r.record.trial)
+        )
+        assert ranking._shortlist(ranked, count) == _shortlist_by_definition(ranked, count)
+
+
+def test_a_long_history_is_not_read_to_its_end() -> None:
+    ranked = Read(_random_leaderboard(0, 300))
+    assert len(ranking._shortlist(ranked, 10)) == 10
+    assert ranked.read < 40 < len(ranked) == 1200

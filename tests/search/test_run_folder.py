@@ -2,13 +2,15 @@
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from froc.errors import InputError
+from froc.search import run_folder
 from froc.search.external_model import ExternalModel
-from froc.search.run_folder import Folder
+from froc.search.run_folder import Folder, TrialRecord
 
 
 @pytest.mark.parametrize("name", ["losses", "figures", "model", ".model.part", "plan.json"])
@@ -58,3 +60,24 @@ def test_a_run_folder_with_a_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "plan.json")
     with pytest.raises(InputError, match="is damaged"):
         Folder(tmp_path).require_plan()
+
+
+def test_a_record_becomes_a_line_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each trial writes the log twice: its own records are all that may cost more than being written."""
+    made: list[str] = []
+    line = run_folder._line
+
+    def counted(record: TrialRecord) -> str:
+        made.append(record.config)
+        return line(record)
+
+    monkeypatch.setattr(run_folder, "_line", counted)
+    folder = Folder(tmp_path)
+    running = [TrialRecord(trial, 1, f"c{trial:04d}", "npo", {}, 0, "", "") for trial in range(3)]
+    folder.write_log(running)
+    ended = [replace(running[0], status="complete"), *running[1:]]
+    folder.write_log(ended)
+    folder.write_log(ended[1:])
+    assert made == ["c0000", "c0001", "c0002", "c0000"]
+    assert folder.log() == ended[1:]
+    assert len(folder._lines) == 2

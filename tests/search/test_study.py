@@ -64,7 +64,9 @@ class Watch:
 
 
 def job(base: Base, **overrides: Any) -> Job:
-    defaults: dict[str, Any] = {"budget": BUDGET, "trials": 5, "methods": ("npo", "grad_diff"), "batch": 16}
+    defaults: dict[str, Any] = {
+        "budget": BUDGET, "trials": 5, "methods": ("npo", "grad_diff"), "batch": 16, "parallel": 1
+    }  # fmt: skip
     settings = Settings(**(defaults | {"objective": "froc"} | overrides))
     task = embedded_text.task(SMALL, 40)
     view, sealed = split(task, settings.share)

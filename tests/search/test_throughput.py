@@ -1,5 +1,6 @@
 """What `froc bench` times, and how little of it."""
 
+import time
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
@@ -21,7 +22,7 @@ def _clock(monkeypatch: pytest.MonkeyPatch, seconds: Sequence[float], steps: int
     """A clock after a run whose steps take these seconds, and the number of steps that it let the run make."""
     readings = list(accumulate(seconds, initial=100.0))
     times = iter(readings)
-    monkeypatch.setattr(throughput.time, "perf_counter", lambda: next(times, readings[-1]))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(times, readings[-1]))
     monkeypatch.setattr(throughput, "_settle", lambda _: None)
     no_runner: Any = None
     clock = throughput._Clock(no_runner, steps, lambda _: None)
