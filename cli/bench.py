@@ -99,11 +99,7 @@ def bench(
         speeds = []
         for name in job.space:
             progress(f"timing {name}")
-            speeds.append(
-                throughput.measure(
-                    stand, name, steps, look, progress=lambda text: status.update(f"timing {name}, {text}")
-                )
-            )
+            speeds.append(throughput.measure(stand, name, steps, look, progress=status.update))
             words.messages.print(
                 f"[dim]{words.name(name)}: {speeds[-1].step:.3g} s a step, {speeds[-1].trial:.3g} s a trial[/]"
             )

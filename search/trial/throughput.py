@@ -72,14 +72,14 @@ def measure(
 ) -> Speed:  # fmt: skip
     """Time at most `steps` steps after a warm-up. InputError where memory does not hold one row.
 
-    look: seconds of one measurement, from `look_seconds`. progress: called with what each step took.
+    look: seconds of one measurement, from `look_seconds`. progress: called with a line about each step.
     """
     spec = TrialSpec(method, params or {}, 0)
     device = runner.base.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     members = range(runner.base.trainable.n_adapters)
-    clock = _Clock(runner, steps, progress)
+    clock = _Clock(runner, steps, lambda text: progress(f"timing {method}, {text}"))
     try:
         runs = [runner.prepared(spec, clock.callbacks(adapter_index), adapter_index) for adapter_index in members]
         clock.start()
