@@ -20,7 +20,7 @@ ROOT = HERE.parents[1]
 RUNS = {
     "pass": ("--budget", "0.1", "--methods", "npo", "--trials", "12"),
     "fail": ("--budget", "0.1", "--methods", "grad_diff", "--trials", "4"),
-    "not-established": ("--budget", "0.05", "--methods", "npo", "--trials", "12"),
+    "not-established": ("--budget", "0.07", "--methods", "npo", "--trials", "12"),
 }
 """Verdict -> the search that comes to it."""
 ENDS = {"pass": 0, "fail": 3, "not-established": 3}
