@@ -13,6 +13,7 @@ from froc.cli import audit, bench, certify, compare, monitor, plan, search, show
 from froc.cli import list_ as listing
 from froc.cli.words import messages, visible
 from froc.errors import FrocError
+from froc.models.memory import advice, out_of_memory
 
 app = typer.Typer(
     name="froc",
@@ -76,6 +77,9 @@ def main() -> None:
         _say("the disk is full; free some space and run the same command again", error)
         sys.exit(2)
     except Exception as error:  # no traceback without --debug
+        if out_of_memory(error):
+            _say(advice("this command"), error)
+            sys.exit(2)
         _bug(error)
 
 

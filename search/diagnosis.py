@@ -18,7 +18,7 @@ from froc.measuring.model_observation import observe
 from froc.metrics.membership import Membership
 from froc.models.base import Base, read_weights
 from froc.models.batches import Limits, encode
-from froc.models.compute import out_of_memory
+from froc.models.memory import out_of_memory
 from froc.models.trainable import Weights
 from froc.plugins import make
 from froc.risk.exchangeability import warnings
@@ -42,8 +42,7 @@ def record(job: Job, folder: Folder, certificate: Mapping[str, Any]) -> bool:
     try:
         document |= diagnose(job.base, job.view, read_weights(folder.weights(chosen)))
     except Exception as error:  # for display alone: whatever it is, the certificate does not depend on it
-        short_of_memory = isinstance(error, MemoryError) or out_of_memory(error)
-        document["missing"] = "not enough memory" if short_of_memory else type(error).__name__
+        document["missing"] = "not enough memory" if out_of_memory(error) else type(error).__name__
         LOG.warning("diagnostics are missing: %s", document["missing"])
     write_json(folder.diagnostics, document)
     return "missing" not in document

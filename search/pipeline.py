@@ -24,6 +24,7 @@ import froc
 from froc.atomic import open_log
 from froc.data import opening_ledger
 from froc.errors import InputError, InterruptedRunError
+from froc.models.memory import out_of_memory
 from froc.plan_identity import identity
 from froc.risk.certificate import Candidate, certify
 from froc.search import diagnosis, positive_control, trial_extension
@@ -83,8 +84,7 @@ def run(
                 for rest in ("weights", "training"):
                     shutil.rmtree(folder.path / rest, ignore_errors=True)
             if job.after is not None and done["chosen"] and not folder.sustainability.is_file():
-                measurements = measures(job.settings)
-                sustainability.extend(job.base, job.view, job.task, job.after, folder, measurements, job.original)
+                _extend_chain(job, folder)
             return done
     except KeyboardInterrupt as stop:
         LOG.warning("stopped by the user")
@@ -101,6 +101,17 @@ def run(
         raise
     finally:
         folder.release()
+
+
+def _extend_chain(job: Job, folder: Folder) -> None:
+    """Write the record of removals; without the memory for it the certificate stands, and the next call in this folder tries again."""
+    assert job.after is not None
+    try:
+        sustainability.extend(job.base, job.view, job.task, job.after, folder, measures(job.settings), job.original)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        LOG.warning("%s is missing: not enough memory", folder.sustainability.name)
 
 
 def _planned(job: Job) -> Plan:

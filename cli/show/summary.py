@@ -42,6 +42,12 @@ def _diagnostics(run: Path) -> None:
     from froc.search.run_folder import Folder
 
     folder = Folder(run)
+    if (folder.read(folder.plan) or {}).get("after") and not folder.sustainability.is_file():
+        words.messages.print(
+            "[yellow]warning:[/] the record of removals is missing (not enough memory); the certificate does not depend on it, and the "
+            "same command makes it again",
+            soft_wrap=True,
+        )
     diagnostics = folder.read(folder.diagnostics)
     if diagnostics is None:
         return

@@ -5,6 +5,7 @@ Shapes: n queries, A tokens of the longest answer, T tokens of the longest row, 
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from froc.models.batches import Encoded, Limits, Stack, chunks
 from froc.models.forward import Pass
 from froc.models.generation import greedy_answers
 from froc.models.hooks import blocks
+from froc.models.memory import measured_in_rows
 
 BATCH_ROWS = 256
 VERBATIM = 128
@@ -39,14 +41,17 @@ def observe(
     observables: what to observe in addition to answer tokens.
     size: rows per pass.
 
-    NaN logits give NaN log-probabilities.
+    NaN logits give NaN log-probabilities. Where memory is too little, fewer rows are observed at a time.
     """
-    observation = replace(
-        _tokens(model, rows, size, "token_moments" in observables, "hidden" in observables), rows=tuple(queries)
-    )
+
+    def tokens(fitting: int) -> Observation:
+        return _tokens(model, rows, fitting, "token_moments" in observables, "hidden" in observables)
+
+    observation = replace(measured_in_rows(model, size, tokens), rows=tuple(queries))
     if "others" in observables:
         assert tokenizer is not None
-        observation = replace(observation, **_others(model, tokenizer, rows, queries, size))
+        others = partial(_others, model, tokenizer, rows, queries)
+        observation = replace(observation, **measured_in_rows(model, size, others))
     if "written" in observables:
         assert tokenizer is not None
         written = tuple(generate(model, tokenizer, rows))
@@ -145,7 +150,8 @@ def generate(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Encoded], size: int = BATCH_ROWS
 ) -> list[str]:
     """Greedy continuations of the prompts, as `froc.models.generation.greedy_answers` writes them."""
-    token_ids = [list(ids) for ids in greedy_answers(model, tokenizer, rows, size)]
+    answers = measured_in_rows(model, size, partial(greedy_answers, model, tokenizer, rows))
+    token_ids = [list(ids) for ids in answers]
     return list(tokenizer.batch_decode(token_ids, skip_special_tokens=True)) if token_ids else []
 
 

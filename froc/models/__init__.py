@@ -7,7 +7,8 @@
     trainable                      which parameters trials may change: all, some layers, LoRA adapters
     batches  forward  hooks  likelihood   rows as tensors; one pass; reading and changing hidden states; log-probabilities
     generation                     answers that a model writes
-    compute  onednn                precision, memory and compilation; faster linear layers on some CPUs
+    compute  onednn                precision and compilation; faster linear layers on some CPUs
+    memory                         too little memory: recognised on every device, met with fewer rows at a time
     vocabulary                     whether a tokenizer reveals what is to be forgotten
 
 May import: data and what data may import.

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from froc.errors import InputError
 from froc.models.hooks import blocks
+from froc.models.memory import with_fewer_rows
 from froc.models.onednn import as_they_were
 from froc.models.training_options import PRECISIONS
 
@@ -66,19 +67,11 @@ class Engine:
 
     def fitting(self, rows: int, work: Callable[[int], Result], undo: Callable[[], None]) -> Result:
         """Call `work` with as many rows at once as memory allows; `undo` is called before each retry."""
-        while True:
-            size = min(self.rows or rows, rows)
-            try:
-                return work(size)
-            except RuntimeError as error:
-                if not out_of_memory(error) or size == 1:
-                    raise
-            undo()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            self.rows = size // 2
 
+        def tried(size: int) -> Result:
+            result = work(size)
+            if size < rows:
+                self.rows = size
+            return result
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on any device."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        return with_fewer_rows(min(self.rows or rows, rows), tried, undo)

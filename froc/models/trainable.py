@@ -137,7 +137,7 @@ class Full(TrainableParameters):
 
 
 class Lora(TrainableParameters):
-    """Low-rank adapters on every linear layer of the blocks; the base is frozen (Hu et al. 2106.09685)."""
+    """Low-rank adapters on every linear layer of the blocks, float32 or wider; the base is frozen (Hu et al. 2106.09685)."""
 
     def __init__(self, model: PreTrainedModel, *, rank: int = 8, alpha: int = 16, n_adapters: int = 1) -> None:
         from peft import LoraConfig, inject_adapter_in_model
@@ -155,6 +155,10 @@ class Lora(TrainableParameters):
         self._scale = alpha / rank
         for layer in self._layers.values():
             layer.forward = _PackedForward(self, layer)
+        for adapter_index in range(n_adapters):
+            for parameter in self.parameters(adapter_index).values():
+                # peft gives them the base's type: in bfloat16 nearly every step of a usual length rounds to nothing
+                parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
         self.reset(0)
 
     def parameters(self, adapter_index: int = 0) -> dict[str, Parameter]:

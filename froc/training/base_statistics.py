@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import numpy as np
@@ -23,6 +24,7 @@ from froc.models.batches import Batch, Counts, Encoded, Limits, Stack, by_length
 from froc.models.forward import Forward, Pass
 from froc.models.hooks import blocks
 from froc.models.likelihood import widened
+from froc.models.memory import measured_in_rows
 from froc.models.trainable import Full
 from froc.training.token_distribution import TokenDistribution
 
@@ -220,8 +222,8 @@ class BaseStatistics:
     def prepare(self, role: Role, needs: Sequence[str], layers: Sequence[int], size: int) -> None:
         """Compute what is missing; the model must hold the base parameters."""
         if "alignment" in needs and self.alignment is None:
-            self.alignment = _aligned(self, size)
-        self._pass_over(role, needs, layers, size)
+            self.alignment = measured_in_rows(self.base.model, size, partial(_aligned, self))
+        measured_in_rows(self.base.model, size, partial(self._pass_over, role, needs, layers))
 
     @torch.no_grad()
     def _pass_over(self, role: Role, needs: Sequence[str], layers: Sequence[int], size: int) -> None:

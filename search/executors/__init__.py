@@ -27,6 +27,7 @@ from froc.errors import FrocError, InputError
 from froc.measuring.measurement import Measurement
 from froc.models.base import load
 from froc.models.compute import Engine
+from froc.models.memory import advice, out_of_memory
 from froc.models.weights_digest import FILE_SUFFIXES
 from froc.search.trial.runner import TrialRunner
 from froc.search.trial.work import Work
@@ -34,6 +35,8 @@ from froc.search.trial.work import Work
 LOG = logging.getLogger("froc")
 TRIES = 3
 """Number of workers that one piece of work may lose."""
+START = "measuring the base model on the search queries"
+"""What a worker does before its first piece of work, as messages about too little memory say it."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,8 @@ def attempt(key: int, work: Work, runner: TrialRunner) -> Report:
     try:
         return Report(key, result=work(runner))
     except Exception as error:  # the driver handles it
+        if out_of_memory(error):
+            return Report(key, error=InputError(advice(work.activity)))
         try:
             pickle.loads(pickle.dumps(error))
         except Exception:  # some libraries' errors cannot be pickled

@@ -4,7 +4,9 @@ from collections import deque
 from collections.abc import Callable
 from functools import cached_property
 
-from froc.search.executors import Executor, Report, attempt
+from froc.errors import InputError
+from froc.models.memory import advice, out_of_memory
+from froc.search.executors import START, Executor, Report, attempt
 from froc.search.trial.runner import TrialRunner
 from froc.search.trial.work import Work
 
@@ -18,7 +20,12 @@ class Inline(Executor):
 
     @cached_property
     def _runner(self) -> TrialRunner:
-        return self._make()
+        try:
+            return self._make()
+        except Exception as error:
+            if out_of_memory(error):
+                raise InputError(advice(START)) from error
+            raise
 
     def submit(self, key: int, work: Work) -> None:
         """Queue it."""

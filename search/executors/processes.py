@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from froc.errors import InputError
-from froc.search.executors import TRIES, Report, WorkerPool, WorkerSpec, attempt, cores
+from froc.models.memory import advice, out_of_memory
+from froc.search.executors import START, TRIES, Report, WorkerPool, WorkerSpec, attempt, cores
 from froc.search.worker_start import call
 
 LOG = logging.getLogger("froc")
@@ -177,6 +178,8 @@ def serve(pipe: Connection, device: str | None, recipe: bytes) -> None:
         try:
             runner = pickle.loads(recipe).runner(device or "cpu", Path(folder))
         except Exception as error:  # the driver reports why a worker cannot start
+            if out_of_memory(error):
+                error = InputError(advice(START))
             say(f"{type(error).__name__}: {error}" if not isinstance(error, InputError) else str(error))
             return
         say("ready")

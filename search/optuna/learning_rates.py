@@ -8,7 +8,7 @@ schedule, since an AdamW step is as long as its rate. Only training rows and sea
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from froc.data.task import FORGETTING, UTILITY
 from froc.hyperparameters import Range
@@ -46,6 +46,8 @@ WHAT = "finding learning rates"
 @dataclass(frozen=True)
 class FindLearningRates(Work):
     """The learning rates of one family, found with one of its methods. families: number of families that share the steps."""
+
+    activity: ClassVar[str] = "finding learning rates"
 
     method: str
     seed: int

@@ -14,7 +14,8 @@ from froc.measuring.measurement import Measurement, written
 from froc.measuring.metric import Observation
 from froc.measuring.query_losses import Probe, averaged, evaluate, observe_probe, probes
 from froc.models.base import Base
-from froc.models.compute import Engine, out_of_memory
+from froc.models.compute import Engine
+from froc.models.memory import out_of_memory
 from froc.models.trainable import Weights
 from froc.plugins import make
 from froc.search.trial.outcome import Hopeless, MeasuredConfig, Outcome, TrialSpec, _beside, _ratios, _reason, mean
@@ -50,6 +51,7 @@ class TrialRunner:
         steering = {risk: queries for risk, queries in view.queries.items() if risk in RISKS}
         self.probes = probes(base, steering, measures, view)
         self._opened: tuple[str, list[Probe]] | None = None
+        self._fitting_rows: dict[tuple[str, ...], int | None] = {}
         self._fed_back: tuple[int, int, dict[str, Observation]] | None = None
         self.start = {p.risk: p.start or averaged(observe_probe(base, p), p.risk) for p in self.probes}
 
@@ -72,6 +74,9 @@ class TrialRunner:
         A failing trial is an outcome with a reason, never an exception, so that the search continues.
         """
         begin = time.monotonic()
+        methods = tuple(spec.method for spec in specs)
+        # what did not fit another method may fit this one
+        self.engine.rows = self._fitting_rows.get(methods)
         attempts, before = self._begun(specs, hopeless, saver)
         ready = [attempt.run for attempt in attempts if attempt.run is not None]
 
@@ -93,6 +98,7 @@ class TrialRunner:
                 ]
             for attempt in attempts:
                 attempt.failed(error)
+        self._fitting_rows[methods] = self.engine.rows
         return [attempt.outcome((time.monotonic() - begin) / len(specs)) for attempt in attempts]
 
     def _begun(
@@ -146,6 +152,7 @@ class TrialRunner:
     def retrain(self, spec: TrialSpec, stop: int | None = None, mix: float = 1.0) -> None:
         """Train a configuration again without measuring it: same seed, same parameters."""
         rungs = {} if stop is None else {stop: lambda: True}
+        self.engine.rows = self._fitting_rows.get((spec.method,))
         run = self.prepared(spec, rungs)
         train_pack(self.base, [run], self.engine)
         if run.error:

@@ -14,7 +14,7 @@ import torch
 
 from froc.errors import InputError
 from froc.measuring.query_losses import observe_probe
-from froc.models.compute import out_of_memory
+from froc.models.memory import out_of_memory
 from froc.search.trial.outcome import TrialSpec
 from froc.search.trial.runner import RUNGS, TrialRunner
 from froc.search.trial.sweep import NO_SWEEP, Effort, first_of
@@ -79,6 +79,7 @@ def measure(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     members = range(runner.base.trainable.n_adapters)
+    runner.engine.rows = None
     clock = _Clock(runner, steps, lambda text: progress(f"timing {method}, {text}"))
     try:
         runs = [runner.prepared(spec, clock.callbacks(adapter_index), adapter_index) for adapter_index in members]

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 import torch
@@ -37,9 +37,14 @@ KeptWeights = Path | Weights
 
 
 class Work(ABC):
-    """A piece of work. limit: seconds that each of its trials may take; None for no limit."""
+    """A piece of work.
+
+    limit: seconds that each of its trials may take; None for no limit.
+    activity: what it does, as messages about too little memory say it.
+    """
 
     limit: float | None = None
+    activity: ClassVar[str] = "a trial"
 
     @property
     def trials(self) -> int:
@@ -127,6 +132,8 @@ class TrainPack(Work):
 class Retrain(Work):
     """Train a candidate again whose parameters were not kept, with its seed, without measuring it."""
 
+    activity: ClassVar[str] = "training a candidate again"
+
     config: str
     spec: TrialSpec
     stop: int | None
@@ -144,6 +151,8 @@ class Retrain(Work):
 @dataclass(frozen=True)
 class Measure(Work):
     """Measure a candidate on queries of a split. places: risk -> indices of the measured queries."""
+
+    activity: ClassVar[str] = "measuring a candidate"
 
     split: str
     config: str
@@ -165,6 +174,8 @@ class Measure(Work):
 @dataclass(frozen=True)
 class MeasureBase(Work):
     """Measure the base model on queries of a split: the positive control (`froc.risk.positive_control`)."""
+
+    activity: ClassVar[str] = "measuring the base model"
 
     split: str
     queries: Mapping[str, tuple[Query, ...]] = field(repr=False)
@@ -194,6 +205,8 @@ class Agreement:
 @dataclass(frozen=True)
 class CheckPrompt(Work):
     """Check a few search queries on the base model by plain generation, beside the measurement."""
+
+    activity: ClassVar[str] = "checking the prompt on the base model"
 
     def __call__(self, runner: TrialRunner) -> Agreement:
         """The result of the check."""

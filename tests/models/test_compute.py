@@ -15,7 +15,7 @@ from froc.measuring.model_observation import observe
 from froc.models import likelihood, onednn
 from froc.models.base import Base, load, save
 from froc.models.batches import Stack, chunks, collate
-from froc.models.compute import PASS, Engine, out_of_memory
+from froc.models.compute import PASS, Engine
 from froc.models.forward import Forward, Pass
 from froc.models.hooks import blocks
 from froc.plugins import make
@@ -202,8 +202,6 @@ class Tight(Engine):
 def test_memory_for_not_even_one_row_is_an_error(bench: TrialRunner) -> None:
     with pytest.raises(torch.OutOfMemoryError):
         unlearn(bench.base, make(Method, "npo", NPO), bench.reference, batch=16, seed=1, engine=Tight(0))
-    assert out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
-    assert not out_of_memory(RuntimeError("shape"))
 
 
 @pytest.mark.parametrize("name", ["npo", "lat(npo)", "cure(npo)", "kuda", "k_fade"])
