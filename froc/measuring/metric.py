@@ -35,6 +35,7 @@ class Observation:
         outputs is replaced by this model's.
     start: the base model's `Observation` of the same queries (its `depth`: the retrained model's).
     bank: `Observation` of the rows that queries are compared with.
+    device: of the model, for metrics that bring a model of their own.
     """
 
     hit: NDArray[np.bool_]
@@ -53,6 +54,7 @@ class Observation:
     depth: NDArray[np.float64] | None = None
     start: "Observation | None" = None
     bank: "Observation | None" = None
+    device: str = "cpu"
 
     @property
     def mean_logp(self) -> NDArray[np.float64]:
@@ -65,10 +67,10 @@ class Observation:
         return np.where(np.isnan(self.logp).any(axis=1), np.nan, values)
 
     def and_then(self, following: "Observation") -> "Observation":
-        """This observation and one of further queries, in this order; the bank is this one's."""
+        """This observation and one of further queries, in this order; bank and device are this one's."""
         parts = {name: _joined(getattr(self, name), getattr(following, name)) for name in _PARTS}
         start = self.start.and_then(following.start) if self.start and following.start else None
-        return Observation(**parts, start=start, bank=self.bank)
+        return Observation(**parts, start=start, bank=self.bank, device=self.device)
 
     def at(self, places: Sequence[int]) -> "Observation":
         """The observation of the queries at `places`."""

@@ -95,7 +95,7 @@ def _tokens(
             states[index] = (
                 torch.stack([observation.hidden[k][row_index, last].float() for k in range(depth)], 1).cpu().numpy()
             )
-    return Observation(hit, logp, length, token_moments=moments, hidden=states)
+    return Observation(hit, logp, length, token_moments=moments, hidden=states, device=str(stack.ids.device))
 
 
 def _token_moments(logits: torch.Tensor) -> torch.Tensor:

@@ -40,7 +40,7 @@ class Entailment(Metric):
         hypotheses = [
             f"{question} {text}".strip() for question, text in zip(questions, observation.expected, strict=True)
         ]
-        return observation.measured(_entailed(self.judge, premises, hypotheses))
+        return observation.measured(_entailed(self.judge, observation.device, premises, hypotheses))
 
     def fits(self, rows: Sequence[Row]) -> str:
         """Why it does not apply: no judge. Empty where it applies."""
@@ -65,22 +65,21 @@ def _labels(names: Mapping[Any, str]) -> list[int]:
 
 
 @lru_cache(maxsize=2)
-def _judge(path: str) -> tuple[Any, Any]:
-    import torch
+def _judge(path: str, device: str) -> tuple[Any, Any]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     model: Any = AutoModelForSequenceClassification.from_pretrained(
         path, use_safetensors=True, trust_remote_code=False, local_files_only=True
     )
     tokenizer: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
-    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+    return model.eval().to(device), tokenizer
 
 
-def _entailed(path: str, premises: Sequence[str], hypotheses: Sequence[str]) -> NDArray[np.float64]:
+def _entailed(path: str, device: str, premises: Sequence[str], hypotheses: Sequence[str]) -> NDArray[np.float64]:
     """(n,) probabilities; texts of similar length are judged together."""
     import torch
 
-    model, tokenizer = _judge(path)
+    model, tokenizer = _judge(path, device)
     (label,) = _labels(model.config.id2label)
     # some models reserve two positions
     most = min(tokenizer.model_max_length, (getattr(model.config, "max_position_embeddings", None) or 514) - 2)

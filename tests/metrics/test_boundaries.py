@@ -141,7 +141,7 @@ class Judge:
 def test_the_judges_label_is_read_where_it_stands(labels: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """70 pairs of all lengths: each has its own probability, with the written text as the premise: odds of w / e against 2."""
     judge = Judge(labels)
-    monkeypatch.setattr("froc.metrics.entailment._judge", lambda path: (judge, judge))
+    monkeypatch.setattr("froc.metrics.entailment._judge", lambda path, device: (judge, judge))
     draw = np.random.default_rng(1)
     lengths = draw.integers(1, 50, (70, 2))
     seen = Observation(

@@ -19,7 +19,7 @@ from froc.measuring.measurement import Measurement
 from froc.measuring.metric import Metric
 from froc.measuring.model_observation import observe
 from froc.measuring.query_losses import Probe, losses, measured, probes, refuse_unfit, scores
-from froc.metrics.entailment import Entailment
+from froc.metrics.entailment import Entailment, _judge
 from froc.metrics.rouge_l import words
 from froc.models.base import Base
 from froc.models.batches import Encoded, encode
@@ -82,7 +82,20 @@ def test_the_judge_reads_the_question_with_both_answers(monkeypatch: pytest.Monk
     monkeypatch.setattr("froc.metrics.entailment._entailed", entailed)
     seen = replace(of_texts(("green hat", "red"), ("b", "c")), rows=(Row("which?", "red"), Row("", "c")))
     assert scored("entailment", seen, judge="J") == [1.0, 1.0]
-    assert heard == [("J", ["which? green hat", "b"], ["which? red", "c"])]
+    assert heard == [("J", "cpu", ["which? green hat", "b"], ["which? red", "c"])]
+    assert scored("entailment", replace(seen, device="cuda:1"), judge="J") == [1.0, 1.0]
+    assert heard[1][:2] == ("J", "cuda:1")
+
+
+def test_the_judge_lies_on_the_device_of_the_model_that_is_measured(judge: str, base: Base) -> None:
+    model, _ = _judge(judge, "meta")
+    assert model.device.type == "meta"
+    assert _judge(judge, "cpu")[0].device.type == "cpu"
+    rows = encode(base.tokenizer, [Row("who", "amber")], "{question} {answer}")
+    seen = observe(base.model, base.tokenizer, rows)
+    assert seen.device == str(base.device)
+    assert replace(seen, device="cuda:1").and_then(seen).device == "cuda:1"
+    assert replace(seen, device="cuda:1").at([0]).device == "cuda:1"
 
 
 def test_a_judge_that_cannot_judge_is_refused(judge: str, tmp_path: Path) -> None:
