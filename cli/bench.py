@@ -76,6 +76,7 @@ def bench(
     # what can be wrong without torch was refused
     extras.require("search")
     words.messages.print("[dim]loading PyTorch ...[/]")
+    from froc.models.memory_needs import needs, refuse_too_large
     from froc.search.trial import throughput
     from froc.search.trial.runner import TrialRunner
 
@@ -93,6 +94,9 @@ def bench(
             machine,
             lambda label, done, of: None if done == of else progress(label),
         )  # fmt: skip
+        refuse_too_large(job.base)
+        needed = needs(job.base)
+        words.messages.print(f"[dim]training needs {needed.sentence()}, and activations[/]", soft_wrap=True)
         progress("measuring the base model")
         stand = TrialRunner(job.base, job.view, measures(settings), batch=batch, seed=0, swept=sweep, engine=job.engine)
         look = throughput.look_seconds(stand)
@@ -109,6 +113,7 @@ def bench(
         "parameters": sum(p.numel() for n, p in job.base.model.named_parameters() if "lora_" not in n),
         "batch": batch, "train": train, "pack": pack, "sweep": sweep, "compiled": compiled, "checkpointing": checkpointing,
         "forget_rows": len(job.view.forget), "search_queries": {r: len(queries) for r, queries in job.view.queries.items()},
+        "least_memory_bytes": needed.document,
     }  # fmt: skip
     if json_:
         words.emit({**facts, "methods": [speed.document for speed in speeds]})

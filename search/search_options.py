@@ -96,6 +96,9 @@ def search_settings(
 
 def search_job(options: SearchOptions, settings: "Settings", progress: Callable[[str, int, int], None]) -> "Job":
     """The job of a search, the same for the command and for Python. Raises InputError."""
+    import torch
+
+    from froc.models.memory_needs import refuse_too_large
     from froc.search.earlier_plan import draw_of, label_of
     from froc.search.run_folder import Folder
 
@@ -107,4 +110,7 @@ def search_job(options: SearchOptions, settings: "Settings", progress: Callable[
         task, options.model, options.data, options.unit, options.split_seed, options.audit_seed, after,
         options.predecessor.earlier, label=label_of(folder), draw=draw_of(folder.read(folder.plan)), loaded=options.loaded,
     )  # fmt: skip
-    return build_job(settings, inputs, options.machine, progress)
+    job = build_job(settings, inputs, options.machine, progress)
+    workers = [place for place in worker_devices(options.machine) if place.startswith("cuda")]
+    refuse_too_large(job.base, torch.device(workers[0]) if workers else None)
+    return job

@@ -8,6 +8,7 @@
     batches  forward  hooks  likelihood   rows as tensors; one pass; reading and changing hidden states; log-probabilities
     generation                     answers that a model writes
     compute  onednn                precision and compilation; faster linear layers on some CPUs
+    memory_needs                   the memory that training takes at least, before it is tried
     memory                         too little memory: recognised on every device, met with fewer rows at a time
     vocabulary                     whether a tokenizer reveals what is to be forgotten
 

@@ -359,6 +359,11 @@ def test_bench_says_what_trials_cost(froc: Froc, folder: Path, tmp_path: Path, b
     table = froc(*command)
     assert table.returncode == 0, table.stderr
     assert "trials/hour" in table.stdout
+    weights = 4 * sum(p.numel() for p in base.model.parameters())
+    assert document["least_memory_bytes"]["weights"] > weights
+    assert document["least_memory_bytes"]["base_copy"] == 0
+    assert "training needs at least 0.0" in table.stderr
+    assert "npo: " in table.stderr
     refused(froc("bench", "--steps", "0"), "--steps")
 
 

@@ -90,3 +90,17 @@ def test_trials_of_a_large_model_stay_in_this_process(model: Path, monkeypatch: 
 
 def test_workers_that_were_asked_for_share_the_processors(model: Path) -> None:
     assert _executor(model, replace(COMMAND, workers=3)).place == (["cpu"] * 3, None)
+
+
+def test_a_model_that_cannot_fit_is_refused_before_a_trial(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from froc.errors import InputError
+    from froc.models import memory_needs
+    from froc.search.search_options import SearchOptions, search_job
+
+    monkeypatch.setattr(memory_needs, "device_memory", lambda _: 10**5)
+    options = SearchOptions(out=tmp_path / "run", task=model, machine=Machine("cpu"))
+    with pytest.raises(InputError, match=r"training needs at least .* and cpu has 0.0001 GB"):
+        search_job(options, SEARCH, lambda *_: None)
+    assert not (tmp_path / "run").exists()

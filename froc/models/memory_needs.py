@@ -1,0 +1,106 @@
+"""The memory that training takes at least, in parts that follow from the parameters alone; activations and buffers come on top.
+
+A lower bound: what exceeds the device's memory cannot be trained there, whatever the batch. `froc.models.memory` meets the rest.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from froc.errors import InputError
+from froc.models.base import Base
+from froc.models.hooks import blocks, blocks_path
+from froc.models.trainable import Full
+
+GB = 10**9
+
+
+@dataclass(frozen=True)
+class MemoryNeeds:
+    """Bytes on the device that trains.
+
+    weights: all parameters, adapters included.
+    base_copy: the base values of the trained parameters, from which every trial starts; none for adapters.
+    gradients: of the trained parameters.
+    moments: AdamW's two, in the type of the parameters.
+    """
+
+    weights: int
+    base_copy: int
+    gradients: int
+    moments: int
+
+    @property
+    def total(self) -> int:
+        """All parts."""
+        return self.weights + self.base_copy + self.gradients + self.moments
+
+    @property
+    def document(self) -> dict[str, int]:
+        """Part -> bytes, and the total."""
+        return {**asdict(self), "total": self.total}
+
+    def sentence(self) -> str:
+        """The total and its parts in words, in GB of 10^9 bytes."""
+        parts = ", ".join(f"{name.replace('_', ' ')} {size / GB:.3g}" for name, size in asdict(self).items() if size)
+        return f"at least {self.total / GB:.3g} GB ({parts})"
+
+
+def needs(base: Base) -> MemoryNeeds:
+    """Of a loaded model as `--train` has prepared it."""
+    scope = base.trainable
+    trained = [p for adapter in range(scope.n_adapters) for p in scope.parameters(adapter).values()]
+    return _of(_bytes(base.model.parameters()), _bytes(trained), copied=isinstance(scope, Full))
+
+
+def alternatives(base: Base, rank: int = 16, last: int = 4) -> Mapping[str, MemoryNeeds]:
+    """`--train` option -> what it needs, for smaller choices of what trains."""
+    own = {name: p for name, p in base.model.named_parameters() if ".lora_" not in name}
+    weights, path = _bytes(own.values()), blocks_path(base.model)
+    count = len(blocks(base.model))
+    few = {f"{path}.{layer}." for layer in range(count)[-last:]}
+    kept = _bytes(p for name, p in own.items() if any(map(name.startswith, few)))
+    linear = [
+        module for name, module in base.model.named_modules()
+        if isinstance(module, torch.nn.Linear) and name.startswith(f"{path}.") and ".lora_" not in name
+    ]  # fmt: skip
+    adapters = sum(max(4, m.weight.element_size()) * rank * (m.in_features + m.out_features) for m in linear)
+    return {
+        f"lora:rank={rank}": _of(weights + adapters, adapters, copied=False),
+        f"layers:last={len(few)}": _of(weights, kept, copied=True),
+    }
+
+
+def refuse_too_large(base: Base, device: torch.device | None = None) -> None:
+    """InputError, with what would fit, where a device's whole memory is less than training needs at least. device: the base's by default."""
+    device = device or base.device
+    needed, there = needs(base), device_memory(device)
+    if there is None or needed.total <= there:
+        return
+    fits = {f"--train {option}": other for option, other in alternatives(base).items() if other.total <= there}
+    smaller = ", ".join(f"{option} needs at least {other.total / GB:.3g}" for option, other in fits.items())
+    raise InputError(
+        f"training needs {needed.sentence()}, and {device} has {there / GB:.3g} GB; "
+        + (smaller or "take a smaller model, --dtype bfloat16, or a device with more memory")
+    )
+
+
+def device_memory(device: torch.device) -> int | None:
+    """Bytes of memory of a device, in use or not; None where it cannot be told."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    if device.type == "cpu" and hasattr(os, "sysconf"):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+def _of(weights: int, trained: int, *, copied: bool) -> MemoryNeeds:
+    return MemoryNeeds(weights, trained if copied else 0, trained, 2 * trained)
+
+
+def _bytes(tensors: Iterable[Tensor] | Iterable[Any]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
