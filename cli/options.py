@@ -296,9 +296,10 @@ Workers = Annotated[
     ),
 ]
 WorkerGpus = Annotated[
-    float,
+    float | None,
     typer.Option(
         help="GPUs of each Ray worker, such as 0.5; 0 for CPU workers. They need no shared disk.",
+        show_default="1 where the cluster has GPUs",
         rich_help_panel=MACHINE,
     ),
 ]

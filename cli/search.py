@@ -175,7 +175,7 @@ def search(
     dtype: options.Dtype = None,
     executor: options.Executor = "auto",
     workers: options.Workers = None,
-    worker_gpus: options.WorkerGpus = 0.0,
+    worker_gpus: options.WorkerGpus = None,
     parallel: Annotated[
         int | None,
         typer.Option(

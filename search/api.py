@@ -97,7 +97,7 @@ def run(
     compile: bool = False,  # noqa: A002  # as the option is called
     executor: str = "auto",
     workers: int | None = None,
-    worker_gpus: float = 0.0,
+    worker_gpus: float | None = None,
     parallel: int | None = None,
     rebuild_embedded: bool = False,
     progress: bool = True,

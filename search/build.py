@@ -40,7 +40,7 @@ EXECUTORS = ("auto", "inline", "processes", "ray", "ray://HOST:PORT")
 class Machine:
     """Where and how trials are computed; None: by device.
 
-    executor: auto takes a process per GPU where there are several. cpu_workers: whether auto may start worker processes for a small
+    executor: auto takes a process per GPU where there are several. worker_gpus: of each Ray worker. cpu_workers: whether auto may start worker processes for a small
     model on the CPU, too; these import the main module anew, for which a command is made and a user's script may not be.
     """
 
@@ -50,7 +50,7 @@ class Machine:
     compiled: bool = False
     executor: str = "auto"
     workers: int | None = None
-    worker_gpus: float = 0.0
+    worker_gpus: float | None = None
     cpu_workers: bool = False
 
     def check(self) -> None:
@@ -266,12 +266,27 @@ def worker_devices(machine: Machine) -> list[str]:
 
     machine.check()
     if machine.executor.startswith("ray"):
-        return ["ray"] * (machine.workers or cores())
+        return ["ray"] * ray_workers(machine)[0]
     gpus = _gpus(machine.device)
     count = machine.workers or (len(gpus) if gpus else cores())
     if machine.executor == "inline" or (machine.executor == "auto" and (machine.workers or len(gpus)) in (None, 0, 1)):
         return []
     return [gpus[place % len(gpus)] if gpus else "cpu" for place in range(count)]
+
+
+def ray_workers(machine: Machine) -> tuple[int, float]:
+    """Number of Ray workers, and GPUs of each: unless the user says otherwise, a worker for each GPU of the cluster, or for each processor."""
+    from froc.search.executors.ray import resources
+
+    if machine.workers is not None and machine.worker_gpus is not None:
+        return machine.workers, machine.worker_gpus
+    gpus, processors = resources(_ray_address(machine))
+    share = float(gpus > 0) if machine.worker_gpus is None else machine.worker_gpus
+    return machine.workers or max(1, int(gpus / share) if share else processors), share
+
+
+def _ray_address(machine: Machine) -> str | None:
+    return machine.executor if machine.executor.startswith("ray://") else os.environ.get("RAY_ADDRESS")
 
 
 def _gpus(device: str | None) -> list[str]:
@@ -299,18 +314,18 @@ def _workers(job: "Job", machine: Machine, crew: list[str], threads: int | None 
     )  # fmt: skip
     if crew[0] != "ray":
         return lambda _: Processes(recipe, crew, threads=threads)
-    address = machine.executor if machine.executor.startswith("ray://") else os.environ.get("RAY_ADDRESS")
+    share = ray_workers(machine)[1]
 
     def actors(_: object) -> "Executor":
         from froc.search.executors.ray import Ray
 
-        return Ray(recipe, address, len(crew), gpus=machine.worker_gpus)
+        return Ray(recipe, _ray_address(machine), len(crew), gpus=share)
 
     return actors
 
 
 def _kind(machine: Machine, crew: list[str]) -> str:
-    return crew[0] if crew[0] != "ray" else ("cuda" if machine.worker_gpus else "cpu")
+    return crew[0] if crew[0] != "ray" else ("cuda" if ray_workers(machine)[1] else "cpu")
 
 
 def _questions(settings: "Settings") -> int:

@@ -111,6 +111,7 @@ def search_job(options: SearchOptions, settings: "Settings", progress: Callable[
         options.predecessor.earlier, label=label_of(folder), draw=draw_of(folder.read(folder.plan)), loaded=options.loaded,
     )  # fmt: skip
     job = build_job(settings, inputs, options.machine, progress)
-    workers = [place for place in worker_devices(options.machine) if place.startswith("cuda")]
-    refuse_too_large(job.base, torch.device(workers[0]) if workers else None)
+    workers = worker_devices(options.machine)
+    if "ray" not in workers:
+        refuse_too_large(job.base, torch.device(workers[0]) if workers else None)
     return job

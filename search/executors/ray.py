@@ -137,6 +137,12 @@ class Ray(WorkerPool):
             )
 
 
+def resources(address: str | None) -> tuple[int, int]:
+    """(GPUs, processors) of the cluster at an address, or of one that is started on this machine."""
+    known = _connected(address).cluster_resources()
+    return int(known.get("GPU", 0)), int(known.get("CPU", 1))
+
+
 def _connected(address: str | None) -> Any:
     """The ray module, connected to the cluster."""
     # froc sends no usage statistics, and neither may Ray
