@@ -7,6 +7,7 @@ from rich.table import Table
 
 from froc import extras
 from froc.cli import options, words
+from froc.cli.autocast import warn_of_slow_autocast
 from froc.errors import InputError
 from froc.measuring import named_risks
 from froc.search import build
@@ -95,6 +96,7 @@ def bench(
             lambda label, done, of: None if done == of else progress(label),
         )  # fmt: skip
         refuse_too_large(job.base)
+        warn_of_slow_autocast(job)
         needed = needs(job.base)
         words.messages.print(f"[dim]training needs {needed.sentence()}, and activations[/]", soft_wrap=True)
         progress("measuring the base model")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from froc.cli import options, words
+from froc.cli.autocast import warn_of_slow_autocast
 from froc.cli.show.summary import summary
 from froc.errors import FrocError, InputError, NotCertifiedError
 from froc.measuring import named_risks
@@ -274,6 +275,9 @@ def search(
     sign_plan = plan_signature(place, key, tsa, tsa_root)
     with display:
         job = search_job(chosen, settings, display.step)
+        # workers on other devices are not this process's to time
+        if set(build.worker_devices(machine)) <= {"cpu"}:
+            warn_of_slow_autocast(job)
         from froc.search.pipeline import run
 
         certificate = run(job, place, display, sign_plan)

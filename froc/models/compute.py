@@ -1,5 +1,6 @@
 """How a step is computed: precision, memory and number of passes. Only rounding depends on it."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,3 +76,22 @@ class Engine:
             return result
 
         return with_fewer_rows(min(self.rows or rows, rows), tried, undo)
+
+
+def slowdown(precision: torch.dtype, device: torch.device, size: int = 384) -> float:
+    """How many times as long as a float32 matrix product one in another precision takes on a device; the least of three each.
+
+    Processors without instructions for bfloat16 or float16 convert every number, which takes several times as long.
+    """
+
+    def seconds(dtype: torch.dtype) -> float:
+        matrix = torch.ones(size, size, dtype=dtype, device=device)
+        taken = []
+        for _ in range(4):
+            begin = time.perf_counter()
+            # reading a number waits for the device
+            float((matrix @ matrix)[0, 0])
+            taken.append(time.perf_counter() - begin)
+        return min(taken[1:])
+
+    return seconds(precision) / seconds(torch.float32)
