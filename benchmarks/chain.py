@@ -27,6 +27,7 @@ from froc.data.tasks import embedded_text
 from froc.errors import InputError
 from froc.search import build
 from froc.search.external_model import ExternalModel
+from froc.search.machine import Machine
 from froc.search.pipeline import run
 from froc.search.settings import Settings
 
@@ -225,7 +226,7 @@ def of_task(rng: random.Random, folder: Path) -> tuple[str, str]:
         {"forgetting": 0.3, "utility": 0.3}, trials=1, candidates=1, sampler="random", pruner="none", sweep=False
     )
     try:
-        machine = build.Machine("cpu", executor="inline")
+        machine = Machine("cpu", executor="inline")
         inputs = build.Inputs(task, str(model), unit={"utility": "query"})
         job = build.build_job(settings, inputs, machine, lambda *_: None)
         document = run(replace(job, external=ExternalModel(model), space={}), folder / "run", Quiet())

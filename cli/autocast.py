@@ -21,8 +21,5 @@ def warn_of_slow_autocast(job: "Job") -> None:
     ratio = slowdown(precision, job.base.device)
     if ratio > SLOWER:
         name = str(precision).removeprefix("torch.")
-        words.messages.print(
-            f"[yellow]warning:[/] a matrix product in {name} takes {ratio:.1f} times as long as in float32 on this {job.base.device.type}; "
-            "leave --autocast out",
-            soft_wrap=True,
-        )
+        line = f"a matrix product in {name} takes {ratio:.1f} times as long as in float32 on this {job.base.device.type}; leave --autocast out"
+        words.messages.print(f"[yellow]warning:[/] {words.visible(line)}", soft_wrap=True)

@@ -11,6 +11,7 @@ from froc.cli.autocast import warn_of_slow_autocast
 from froc.errors import InputError
 from froc.measuring import named_risks
 from froc.search import build
+from froc.search.machine import Machine
 
 if TYPE_CHECKING:
     from froc.search.trial.throughput import Speed
@@ -71,7 +72,7 @@ def bench(
         batch=batch, train=train, pack=pack, sweep=sweep, autocast=autocast,
     )  # fmt: skip
     settings.check()
-    machine = build.Machine(device, dtype, checkpointing, compiled)
+    machine = Machine(device, dtype, checkpointing, compiled)
     options_of_search = SearchOptions(task=task, model=model, data=data, machine=machine)
     options_of_search.check()
     # what can be wrong without torch was refused
@@ -98,7 +99,9 @@ def bench(
         refuse_too_large(job.base)
         warn_of_slow_autocast(job)
         needed = needs(job.base)
-        words.messages.print(f"[dim]training needs {needed.sentence()}, and activations[/]", soft_wrap=True)
+        words.messages.print(
+            f"[dim]training needs {words.visible(needed.sentence())}, and activations[/]", soft_wrap=True
+        )
         progress("measuring the base model")
         stand = TrialRunner(job.base, job.view, measures(settings), batch=batch, seed=0, swept=sweep, engine=job.engine)
         look = throughput.look_seconds(stand)

@@ -11,8 +11,8 @@ from froc.cli.autocast import warn_of_slow_autocast
 from froc.cli.show.summary import summary
 from froc.errors import FrocError, InputError, NotCertifiedError
 from froc.measuring import named_risks
-from froc.search import build
 from froc.search.continual import predecessor
+from froc.search.machine import Machine, worker_devices
 from froc.search.progress import ProgressDisplay
 from froc.search.search_options import SearchOptions, search_job, search_settings
 
@@ -258,7 +258,7 @@ def search(
         "methods": tuple(name.strip() for name in methods.split(",") if name.strip()),
         "relative": tuple(relative or ()),
     }
-    machine = build.Machine(device, dtype, checkpointing, compiled, executor, workers, worker_gpus, cpu_workers=True)
+    machine = Machine(device, dtype, checkpointing, compiled, executor, workers, worker_gpus, cpu_workers=True)
     chosen = SearchOptions(
         out, task, model, data, words.per_risk(unit or [], "unit", str), split_seed, audit_seed, previous, machine, parallel,
         rebuild_embedded,
@@ -276,7 +276,7 @@ def search(
     with display:
         job = search_job(chosen, settings, display.step)
         # workers on other devices are not this process's to time
-        if set(build.worker_devices(machine)) <= {"cpu"}:
+        if set(worker_devices(machine)) <= {"cpu"}:
             warn_of_slow_autocast(job)
         from froc.search.pipeline import run
 

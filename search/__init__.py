@@ -2,6 +2,7 @@
 
     api                  `froc.search.run` and `froc.load`
     settings  search_options  build  job   the user's options, validated; a job built from them; the job and its listener
+    machine              where trials are computed: devices, workers, threads
     plan  earlier_plan   what is fixed before the first trial; entries of the plan that a run folder already has
     pipeline  stages     the whole job in order; its stages, each of which starts from the files of the one before
     positive_control     measuring the base model, first and beside the candidates

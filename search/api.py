@@ -12,8 +12,8 @@ from froc.certification.result import Certificate
 from froc.comparison.result import Comparison
 from froc.errors import InputError
 from froc.measuring import named_risks
-from froc.search import build
 from froc.search.continual.predecessor import PredecessorOptions
+from froc.search.machine import Machine
 from froc.search.progress import ProgressDisplay
 from froc.search.search_options import SearchOptions, search_job, search_settings
 
@@ -141,7 +141,7 @@ def run(
     predecessor.check()
     chosen = SearchOptions(
         _path(out), _path(task), model, _path(data), dict(unit or {}), split_seed, audit_seed, predecessor,
-        build.Machine(device, dtype, checkpointing, compile, executor, workers, worker_gpus), parallel, rebuild_embedded,
+        Machine(device, dtype, checkpointing, compile, executor, workers, worker_gpus), parallel, rebuild_embedded,
     )  # fmt: skip
     budgets = named_risks.budgets_of_profile(every, named, profile, defined, predecessor.risks)
     with ProgressDisplay(Console(stderr=True, highlight=False), quiet=not progress) as display:
@@ -220,7 +220,7 @@ def compare_runs(
     from froc.search.comparison.runs import compared_runs
 
     place = out or runs[0].with_name(f"{runs[0].resolve().name}-compare")
-    machine = build.Machine(device, dtype, executor="inline")
+    machine = Machine(device, dtype, executor="inline")
     compared = compared_runs(runs, terms, machine, display.step, task=task, data=data, model=model)
     return Comparison.written(place, run_comparison(compared, terms, place, display.step))
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from froc.data.task import Task
     from froc.search.job import Job
     from froc.search.settings import Settings
-from froc.search.build import Inputs, Machine, build_job, read_task, rebuild_embedded, worker_devices
+from froc.search.build import Inputs, build_job, read_task, rebuild_embedded
+from froc.search.machine import Machine, worker_devices
 
 
 @dataclass(frozen=True)

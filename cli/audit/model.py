@@ -8,6 +8,7 @@ import typer
 from froc.cli import options, words
 from froc.errors import InputError, VerificationError
 from froc.measuring import named_risks
+from froc.search.machine import Machine
 
 if TYPE_CHECKING:
     from froc.search.external_model import ExternalModel
@@ -119,7 +120,7 @@ def model(
     )  # fmt: skip
     settings.check()
     Folder(out).refuse_unwritable()
-    machine = build.Machine(device, dtype, executor="inline")
+    machine = Machine(device, dtype, executor="inline")
     options_of_search = SearchOptions(task=task, model=base, data=data, machine=machine)
     options_of_search.check()
     refuse_no_folder(unlearned)

@@ -12,6 +12,7 @@ from froc.cli.audit.measuring_again import Measuring
 from froc.errors import InputError, NotCertifiedError
 from froc.measuring import named_risks
 from froc.search import build
+from froc.search.machine import Machine
 
 if TYPE_CHECKING:
     from froc.audit.trust import Trust
@@ -131,7 +132,7 @@ def reexecute(
         raise InputError(f"{bundle} holds no losses that could be measured again: nothing was tested")
     drawn = redraw.table(losses, lines)
     with ProgressDisplay(words.messages, quiet) as display:
-        machine = build.Machine(device, dtype, executor="inline")
+        machine = Machine(device, dtype, executor="inline")
         chain = _chain(verified.files, after)
         measuring = Measuring(
             verified,
@@ -182,7 +183,7 @@ def trusted(keys: list[Path] | None, trust: Path | None) -> "Trust":
 
 def _job(
     files: Mapping[str, bytes], task: Path | None, data: Path | None, base: str | None, metric: list[str],
-    machine: build.Machine, display: "ProgressDisplay", chain: "RunChain | None", earlier: Sequence[Path],
+    machine: Machine, display: "ProgressDisplay", chain: "RunChain | None", earlier: Sequence[Path],
     *, whole: bool,
 ) -> "Job":  # fmt: skip
     """The report's job, rebuilt; InputError where the given inputs differ. whole: all parameters may be replaced."""

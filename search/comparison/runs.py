@@ -14,12 +14,13 @@ from froc.search import build
 from froc.search.comparison.terms import ComparedRun, Terms
 from froc.search.earlier_plan import draw_of
 from froc.search.job import Job
+from froc.search.machine import Machine
 from froc.search.run_folder import Folder
 from froc.search.settings import Settings, settings_of
 
 
 def compared_runs(
-    runs: Sequence[Path], terms: Terms, machine: build.Machine, progress: Callable[[str, int, int], None],
+    runs: Sequence[Path], terms: Terms, machine: Machine, progress: Callable[[str, int, int], None],
     *, task: Path | None = None, data: Path | None = None, model: str | None = None,
 ) -> list[ComparedRun]:  # fmt: skip
     """The runs with their jobs; InputError where they cannot be compared.

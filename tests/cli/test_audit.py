@@ -21,7 +21,7 @@ from froc.data.task import Row, Task
 from froc.errors import InputError
 from froc.risk.certificate import Candidate, certify
 from froc.risk.positive_control import Control
-from froc.search.build import Machine
+from froc.search.machine import Machine
 from froc.search.progress import ProgressDisplay
 from tests.audit.authority import Authority, served
 from tests.commands import ROOT, Commands

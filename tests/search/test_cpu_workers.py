@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from froc.models.base import Base, save
-from froc.search import build
-from froc.search.build import Inputs, Machine, build_job
+from froc.search import machine as machines
+from froc.search.build import Inputs, build_job
 from froc.search.executors import inline, processes
 from froc.search.job import runner_of
+from froc.search.machine import Machine
 from froc.search.settings import PARALLEL, Settings
 
 COMMAND = Machine("cpu", cpu_workers=True)
-SEARCH = Settings({"forgetting": 0.1, "utility": 0.1}, methods=("none",), trials=build.MIN_TRIALS)
+SEARCH = Settings({"forgetting": 0.1, "utility": 0.1}, methods=("none",), trials=machines.MIN_TRIALS)
 
 
 class Started(inline.Inline):
@@ -62,7 +63,7 @@ def test_a_command_trains_a_small_model_in_as_many_one_thread_processes_as_trial
         (Machine("cpu"), SEARCH),
         (replace(COMMAND, executor="inline"), SEARCH),
         (replace(COMMAND, workers=1), SEARCH),
-        (COMMAND, replace(SEARCH, trials=build.MIN_TRIALS - 1)),
+        (COMMAND, replace(SEARCH, trials=machines.MIN_TRIALS - 1)),
         (COMMAND, replace(SEARCH, parallel=1)),
     ],
     ids=["a program", "inline", "one worker", "few trials", "one in flight"],
@@ -84,7 +85,7 @@ def test_trials_stay_in_this_process_on_one_processor(model: Path, monkeypatch: 
 
 
 def test_trials_of_a_large_model_stay_in_this_process(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "SMALL_MODEL", 1000)
+    monkeypatch.setattr(machines, "SMALL_MODEL", 1000)
     assert type(_executor(model)) is inline.Inline
 
 

@@ -12,8 +12,9 @@ from froc.data.task import Row, Task
 from froc.errors import InputError
 from froc.models.base import Base, load, save
 from froc.plugins import make
-from froc.search.build import Inputs, Machine, build_job
+from froc.search.build import Inputs, build_job
 from froc.search.job import Job
+from froc.search.machine import Machine
 from froc.search.settings import Settings, measures
 from froc.search.trial.outcome import TrialSpec
 from froc.search.trial.runner import TrialRunner

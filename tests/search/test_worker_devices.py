@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from froc.search import build
-from froc.search.build import Machine, ray_workers, worker_devices
+from froc.search import machine as machines
 from froc.search.executors import ray
+from froc.search.machine import Machine, ray_workers, worker_devices
 
 RAY = Machine(executor="ray://head:10001")
 
@@ -66,7 +66,7 @@ def test_the_clusters_address_is_the_executors_or_the_environments(
 def test_processes_take_the_gpus_in_turn(
     monkeypatch: pytest.MonkeyPatch, machine: Machine, expected: list[str]
 ) -> None:
-    monkeypatch.setattr(build, "_gpus", lambda _: ["cuda:0", "cuda:1"])
+    monkeypatch.setattr(machines, "_gpus", lambda _: ["cuda:0", "cuda:1"])
     assert worker_devices(machine) == expected
 
 
@@ -80,6 +80,6 @@ def test_processes_take_the_gpus_in_turn(
 def test_without_gpus_processes_compute_on_the_cpu(
     monkeypatch: pytest.MonkeyPatch, machine: Machine, expected: list[str]
 ) -> None:
-    monkeypatch.setattr(build, "_gpus", lambda _: [])
+    monkeypatch.setattr(machines, "_gpus", lambda _: [])
     monkeypatch.setattr("froc.search.executors.cores", lambda: 5)
     assert worker_devices(machine) == expected
