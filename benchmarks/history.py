@@ -17,6 +17,7 @@ import pstats
 import tempfile
 import time
 from collections import deque
+from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,10 @@ class Answers(Executor):
             return []
         key, work = self._queue.popleft()
         return [Report(key, [self._answer(record) for record in work.records])]
+
+    def withdraw(self, keep: Collection[int] = ()) -> list[int]:
+        """Nothing is withdrawn: there is no time limit."""
+        return []
 
     def close(self) -> None:
         """Nothing is held."""

@@ -1,5 +1,6 @@
 """The `bench` command: speed of trials on the user's own model and device."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ from froc.cli.autocast import warn_of_slow_autocast
 from froc.errors import InputError
 from froc.measuring import named_risks
 from froc.search import build
-from froc.search.machine import Machine
+from froc.search.machine import Machine, small_model_workers
 
 if TYPE_CHECKING:
     from froc.search.trial.throughput import Speed
@@ -90,11 +91,20 @@ def bench(
             if not words.messages.is_terminal:
                 words.messages.print(f"[dim]{words.visible(label)} ...[/]", soft_wrap=True)
 
+        shown: set[str] = set()
+
+        def preparing(label: str, done: int, of: int) -> None:
+            if label not in shown:
+                shown.add(label)
+                progress(label)
+            elif of > 1:
+                status.update(f"{label} {done}/{of}")
+
         job = build.build_job(
             settings,
             build.Inputs(task, model, data, words.per_risk(unit or [], "unit", str), loaded=options_of_search.loaded),
             machine,
-            lambda label, done, of: None if done == of else progress(label),
+            preparing,
         )  # fmt: skip
         refuse_too_large(job.base)
         warn_of_slow_autocast(job)
@@ -124,6 +134,10 @@ def bench(
         words.emit({**facts, "methods": [speed.document for speed in speeds]})
     else:
         words.results.print(_table(speeds, facts))
+        if workers := small_model_workers(replace(machine, cpu_workers=True), settings, job.base):
+            words.messages.print(
+                f"[dim]note: froc search trains {len(workers):d} of these trials at once, one thread each[/]"
+            )
 
 
 def _table(speeds: list["Speed"], facts: dict[str, Any]) -> Table:

@@ -22,6 +22,12 @@ def label_of(folder: Folder) -> str | None:
     return None if old is None else str(old["split"].get("label", ""))
 
 
+def questions_of(folder: Folder) -> int | None:
+    """Seed of the embedded task's queries in an earlier call's plan; None without one, or where the plan names none."""
+    old = folder.read(folder.plan) or {}
+    return None if old.get("questions") is None else int(old["questions"])
+
+
 def draw_of(plan: Mapping[str, Any] | None) -> Draw:
     """How a plan divides its queries; today's way without a plan."""
     return "by-row" if plan is None or plan["split"].get("draw") == "by-row" else "in-order"

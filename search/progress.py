@@ -138,5 +138,5 @@ class ProgressDisplay:
             self._bars[label] = self._progress.add_task(marked(label), total=of, note="")
             if not self._console.is_terminal:
                 # no bar is drawn into a file: its reader sees what has begun
-                self.starting(f"{label} ({of})")
+                self.starting(f"{label} ({of})" if of > 1 else label)
         self._progress.update(self._bars[label], completed=done, total=of, note=marked(note))

@@ -100,7 +100,7 @@ def search_job(options: SearchOptions, settings: "Settings", progress: Callable[
     import torch
 
     from froc.models.memory_needs import refuse_too_large
-    from froc.search.earlier_plan import draw_of, label_of
+    from froc.search.earlier_plan import draw_of, label_of, questions_of
     from froc.search.run_folder import Folder
 
     folder, after = Folder(options.run_folder), options.predecessor.read()
@@ -109,7 +109,7 @@ def search_job(options: SearchOptions, settings: "Settings", progress: Callable[
         rebuild_embedded(task, progress)
     inputs = Inputs(
         task, options.model, options.data, options.unit, options.split_seed, options.audit_seed, after,
-        options.predecessor.earlier, label=label_of(folder), draw=draw_of(folder.read(folder.plan)), loaded=options.loaded,
+        options.predecessor.earlier, questions=questions_of(folder), label=label_of(folder), draw=draw_of(folder.read(folder.plan)), loaded=options.loaded,
     )  # fmt: skip
     job = build_job(settings, inputs, options.machine, progress)
     workers = worker_devices(options.machine)

@@ -74,6 +74,8 @@ class TrialLoop:
         end = self._settings.timeout and time.monotonic() + self._settings.timeout
         while True:
             why = self._why_stop(end)
+            if why == "timeout":
+                self._withdraw()
             while not why and len(self._in_flight) < self._settings.parallel and (numbers := self._numbers()):
                 self._ask(numbers)
             if not self._in_flight:
@@ -107,6 +109,16 @@ class TrialLoop:
         if end and time.monotonic() > end and (self._done or self._in_flight):
             return "timeout"
         return "likely" if self._likely else ""
+
+    def _withdraw(self) -> None:
+        """Take back the packs that no worker has begun: after the time limit no trial starts, but one at least is there to be sealed."""
+        keys = set(self._executor.withdraw(() if self._done else self._in_flight[0].numbers[:1]))
+        left = {record.trial for pack in self._in_flight if pack.numbers[0] in keys for record in pack.records}
+        if left:
+            self._in_flight = deque(pack for pack in self._in_flight if pack.numbers[0] not in keys)
+            self._log = [record for record in self._log if record.trial not in left or record.status != "running"]
+            self._folder.write_log(self._log)
+            LOG.info("trials %s were drawn and not begun", ", ".join(map(str, sorted(left))))
 
     def _numbers(self) -> list[int]:
         """Of the trials of the next pack: first those that an earlier call had started."""
@@ -155,7 +167,7 @@ class TrialLoop:
         self._folder.write_log(self._log)
         for record in pack.records:
             begun = "" if record.resumed is None else f", goes on from step {record.resumed}"
-            LOG.info("%s starts: %s, attempt %d%s", record.config, record.method, record.attempt, begun)
+            LOG.info("%s is drawn: %s, attempt %d%s", record.config, record.method, record.attempt, begun)
             self._on_trial(record, self._log, self._settings.trials)
         work = TrainPack(
             tuple(pack.records), pack.pruners, self.leaderboard.shortened,

@@ -16,7 +16,7 @@ import pickle
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,10 @@ class Executor(ABC):
         """Work that has ended since the last call; waits for at least one, or for `timeout` seconds."""
 
     @abstractmethod
+    def withdraw(self, keep: Collection[int] = ()) -> list[int]:
+        """Take back the work that no worker has begun, but for the keys to keep; returns the others."""
+
+    @abstractmethod
     def close(self) -> None:
         """Release all resources; running work is dropped."""
 
@@ -147,6 +151,10 @@ class WorkerPool(Executor):
         self._queue.append((key, work))
         self._hand_out()
 
+    def withdraw(self, keep: Collection[int] = ()) -> list[int]:
+        """Of the queue."""
+        return take_back(self._queue, keep)
+
     def wait(self, timeout: float | None = None) -> list[Report]:
         """Wait for the workers' reports."""
         end = None if timeout is None else time.monotonic() + timeout
@@ -169,6 +177,15 @@ class WorkerPool(Executor):
     @abstractmethod
     def _idle(self) -> bool:
         """Whether no worker is busy."""
+
+
+def take_back(queue: deque[tuple[int, Work]], keep: Collection[int]) -> list[int]:
+    """Remove work from a queue, but for the keys to keep; returns the keys of what was removed."""
+    keys = [key for key, _ in queue if key not in keep]
+    kept = [item for item in queue if item[0] in keep]
+    queue.clear()
+    queue.extend(kept)
+    return keys
 
 
 def attempt(key: int, work: Work, runner: TrialRunner) -> Report:

@@ -1,12 +1,12 @@
 """Work in this process, one piece after the other."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cached_property
 
 from froc.errors import InputError
 from froc.models.memory import advice, out_of_memory
-from froc.search.executors import START, Executor, Report, attempt
+from froc.search.executors import START, Executor, Report, attempt, take_back
 from froc.search.trial.runner import TrialRunner
 from froc.search.trial.work import Work
 
@@ -37,6 +37,10 @@ class Inline(Executor):
             return []
         key, work = self._queue.popleft()
         return [attempt(key, work, self._runner)]
+
+    def withdraw(self, keep: Collection[int] = ()) -> list[int]:
+        """Of the queue."""
+        return take_back(self._queue, keep)
 
     def close(self) -> None:
         """Drop queued work."""

@@ -84,7 +84,12 @@ class Processes(WorkerPool):
             target=call, args=(environment, __name__, "serve", there, device, self._recipe), daemon=True,
             name=f"froc-worker-{place}",
         )  # fmt: skip
-        process.start()
+        # inherited until the worker ignores it: while its interpreter starts, Ctrl-C would end it with a traceback
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         there.close()
         LOG.info("worker %d started as process %d on %s", place, process.pid, device or "cpu")
         return _Worker(place, process, here, time.monotonic())
@@ -157,14 +162,12 @@ class Processes(WorkerPool):
 
 def _ended(code: int | None) -> str:
     if code == -signal.SIGKILL:
-        return "it was killed (by the system, where memory ran out)"
+        return "it was killed (by somebody, or by the system where memory ran out)"
     return f"it ended with code {code}"
 
 
 def serve(pipe: Connection, device: str | None, recipe: bytes) -> None:
     """A worker's main function: build the runner, then do work until the driver is gone."""
-    # Ctrl-C reaches all processes of the terminal; the driver ends the workers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     lock = threading.Lock()
 
     def say(message: Any) -> None:

@@ -98,14 +98,16 @@ class TrainPack(Work):
     def __call__(self, runner: TrialRunner) -> list[TrialResult]:
         """Train and measure; a trial's failure is its result."""
         runner.steer(self.limits)
-        specs = [TrialSpec(record.method, record.params, record.seed) for record in self.records]
+        # until now they may have waited for a worker
+        records = [replace(record, started=timestamp.stamp()) for record in self.records]
+        specs = [TrialSpec(record.method, record.params, record.seed) for record in records]
         meter = _Meter(runner.base.device)
         saver = None if self.folder is None else saver_of(self.records, self.folder)
         outcomes = runner.run(specs, [pruner.begin() for pruner in self.pruners], self.limit, saver)
         used = meter.read(len(specs))
         leaderboard = self.leaderboard
         done = []
-        for record, outcome in zip(self.records, outcomes, strict=True):
+        for record, outcome in zip(records, outcomes, strict=True):
             ended = replace(_ended(record, outcome), resources=used)
             table = _table(runner, ended, outcome)
             weights: dict[str, Weights] = {}

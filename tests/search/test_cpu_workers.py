@@ -105,3 +105,51 @@ def test_a_model_that_cannot_fit_is_refused_before_a_trial(
     with pytest.raises(InputError, match=r"training needs at least .* and cpu has 0.0001 GB"):
         search_job(options, SEARCH, lambda *_: None)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_with_its_own_questions_and_trials_in_flight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An embedded run of an earlier version had one trial in flight, and drew its questions from settings of that time."""
+    import json
+
+    from froc.search import search_options
+    from froc.search.search_options import SearchOptions, search_job, search_settings
+
+    (tmp_path / "plan.json").write_text(
+        json.dumps({"questions": 97, "search": {}, "split": {"label": ""}}), encoding="utf-8"
+    )
+    taken: list[Inputs] = []
+
+    def built(_settings: Settings, inputs: Inputs, *_: object) -> None:
+        taken.append(inputs)
+
+    monkeypatch.setattr(search_options, "build_job", built)
+    options = SearchOptions(out=tmp_path, machine=Machine("cpu"))
+    settings = search_settings(options, {"forgetting": 0.1, "utility": 0.1})
+    assert settings.parallel == 1
+    with pytest.raises(AttributeError):
+        search_job(options, settings, lambda *_: None)
+    assert taken[0].questions == 97
+    assert (
+        search_settings(SearchOptions(out=tmp_path / "new", machine=Machine("cpu")), {"forgetting": 0.1}).parallel
+        == PARALLEL
+    )
+
+
+def test_a_worker_ignores_interrupts_before_it_imports_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C reaches all processes of a terminal; the driver ends its workers."""
+    import importlib
+    import os
+    import signal
+
+    from froc.search import worker_start
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(os, "environ", {})
+    try:
+        monkeypatch.setattr(importlib, "import_module", lambda _: signal)
+        worker_start.call({"A": "1"}, "signal", "getsignal", signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -372,6 +372,16 @@ def test_a_trial_that_takes_too_long_is_given_up(base: Base, tmp_path: Path) -> 
     assert {line.status for line in Folder(tmp_path / "run").log()} == {"timed-out"}
 
 
+def test_after_its_time_no_trial_begins_that_was_only_drawn(base: Base, tmp_path: Path) -> None:
+    """Four are drawn at once; the first is over after the time limit, and the others are as if they had never been."""
+    made = job(base, **SETTINGS | {"parallel": 4, "timeout": 1e-9})
+    run(made, tmp_path / "run", Watch())
+    folder = Folder(tmp_path / "run")
+    assert [(record.trial, record.status) for record in folder.log()] == [(0, "complete")]
+    assert "trials 1, 2, 3 were drawn and not begun" in folder.run_log.read_text()
+    assert {path.stem for path in (tmp_path / "run" / "losses" / "trials").iterdir()} == {"c0000"}
+
+
 def test_after_its_time_a_search_seals_what_it_has(base: Base, tmp_path: Path) -> None:
     certificate = run(job(base, trials=50, timeout=1e-6), tmp_path / "run", Watch())
     log = Folder(tmp_path / "run").log()
@@ -381,7 +391,7 @@ def test_after_its_time_a_search_seals_what_it_has(base: Base, tmp_path: Path) -
 
 def test_the_log_file_tells_the_run_and_no_text(base: Base, lost: Path) -> None:
     text = (lost / "run.log").read_text()
-    assert "INFO c0000 starts" in text
+    assert "INFO c0000 is drawn" in text
     assert "WARNING trial(s) c0001 lost their worker: it was killed" in text
     assert "INFO sealed" in text
     for row in job(base).task.forget:

@@ -207,7 +207,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_trial_loses_a_step(
     assert (killed.status, killed.resumed, again.attempt) == ("interrupted", None, 2)
     assert again.resumed is not None
     assert 3 <= again.resumed <= again.steps
-    assert f"c0001 starts: gu(npo), attempt 2, goes on from step {again.resumed}" in (out / "run.log").read_text()
+    assert f"c0001 is drawn: gu(npo), attempt 2, goes on from step {again.resumed}" in (out / "run.log").read_text()
 
 
 def test_the_command_is_killed_and_goes_on_in_the_middle_of_a_trial(
