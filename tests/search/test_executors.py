@@ -23,7 +23,7 @@ import torch
 from froc.atomic import replacing
 from froc.errors import FrocError, InputError
 from froc.models.base import Base
-from froc.search.executors import TRIES, Executor, Report, WorkerSpec, cores
+from froc.search.executors import TRIES, Executor, Report, WorkerSpec, processes
 from froc.search.executors.inline import Inline
 from froc.search.executors.processes import BEAT, Processes
 from froc.search.job import Job
@@ -294,13 +294,22 @@ class Threads(Work):
         return torch.get_num_threads()
 
 
-def test_cpu_workers_divide_the_processors(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether the device has a name or not; both are asked, since both are there."""
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_cpu_workers_divide_the_processors(base: Base, monkeypatch: pytest.MonkeyPatch, device: str | None) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    with closing(Processes(recipe(job(base)), ["cpu", None])) as crew:
-        while not all(worker.ready for worker in crew._pool):
-            crew.wait(1.0)
-        assert crew.each([Threads()] * 2) == [max(1, cores() // 2)] * 2
+    monkeypatch.setattr(processes, "cores", lambda: 16)
+    monkeypatch.setattr(Processes, "_start", lambda *_: None)
+    crew = Processes(recipe(job(base)), [device] * 5)
+    assert processes._environment(device, crew._threads) == {"OMP_NUM_THREADS": "3"}
+    assert processes._environment("cuda:0", crew._threads) == {}
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert processes._environment(device, crew._threads) == {}
+
+
+def test_a_cpu_worker_has_the_threads_that_it_is_given(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with closing(Processes(recipe(job(base)), [None], threads=1)) as crew:
+        assert crew.each([Threads()]) == [1]
 
 
 @pytest.mark.usefixtures("forked_workers")

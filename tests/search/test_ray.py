@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 
 from froc.errors import InputError
 from froc.models.base import Base
@@ -27,6 +26,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]:
     """A head and a second node, one worker's room each."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
+    # its import takes seconds, in each process that collects this file
+    import ray
     from ray.cluster_utils import Cluster
 
     with warnings.catch_warnings():
