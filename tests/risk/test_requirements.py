@@ -1,5 +1,7 @@
 """How many units it takes to certify, and what the printed bound is rounded to."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +13,8 @@ from froc.errors import InputError
 from froc.loss_table import matrix
 from froc.plugins import find, make
 from froc.risk.certificate import Claim, certify, level
-from froc.risk.requirements import required_units
+from froc.risk.claim import evidence_from_matrix
+from froc.risk.requirements import _smallest_budget, required_units, shortage, smallest_integer
 from froc.risk.rounding import down, up, up_p
 from tests.risk.test_certificate import ENDLESS, GOOD, RISKS, claim, listed, p_values, table
 
@@ -93,3 +96,28 @@ def test_of_risks_that_are_equally_hopeless_the_one_farthest_above_its_budget_is
     certificate = certify(table({"forgetting": (100,), "utility": (150,)}), listed(1), claim())
     assert set(certificate["candidates"][0]["p_values"].values()) == {1.0}
     assert (certificate["closest"]["risk"], certificate["closest"]["also"]) == ("utility", ["forgetting"])
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.30000049, 0.7])
+def test_the_smallest_budget_that_passes_is_rounded_up(threshold: float) -> None:
+    budget = _smallest_budget(lambda alpha: alpha >= threshold, 0.1)
+    assert threshold <= budget <= threshold + 1.1e-6
+    assert _smallest_budget(lambda _: False, 0.1) == 1.0
+
+
+@pytest.mark.parametrize(("start", "first"), [(1, 7), (7, 7), (5, 8), (1, 1)])
+def test_the_smallest_number_is_the_first_that_holds(start: int, first: int) -> None:
+    assert smallest_integer(lambda number: number >= first, start) == first
+    assert smallest_integer(lambda _: False, start, 20) is None
+
+
+def test_a_shortage_is_of_fewer_units_than_are_needed() -> None:
+    """At zero loss the binomial bound needs ln(0.1) / ln(0.9) = 22 units."""
+    own = claim("binomial", ("forgetting",))
+    for count, short in ((21, True), (22, False), (23, False)):
+        evidence = {"forgetting": evidence_from_matrix(np.zeros((1, count), dtype=np.int16))}
+        line = shortage(evidence, 1, own)
+        assert (line is not None) == short
+        if line is not None:
+            assert line.startswith("21 query units of forgetting cannot certify this even at zero loss, 22 are needed")
+        assert shortage(evidence, 1, replace(own, sequential=True)) is None

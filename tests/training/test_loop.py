@@ -42,3 +42,20 @@ def test_after_the_deadline_no_step_begins(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(TimeoutError):
         train_pack(made.base, [made], Engine(), 2.5)
     assert made.done == 3
+
+
+def test_what_does_not_train_gets_no_gradient_in_a_step() -> None:
+    """And every parameter may have one again when training is over."""
+    made = run(Phase(PARTS))
+    wanted: list[set[str]] = []
+
+    def look() -> None:
+        wanted.append({name for name, p in made.base.model.named_parameters() if p.requires_grad})
+
+    trained = dict(list(made.parameters.items())[:1])
+    made.parameters.clear()
+    made.parameters.update(trained)
+    train_pack(made.base, [made], Engine(), after_step=look)
+    assert wanted
+    assert all(names == set(trained) for names in wanted)
+    assert all(p.requires_grad for p in made.base.model.parameters())
