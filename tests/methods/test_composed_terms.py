@@ -29,3 +29,13 @@ from froc.training.terms import NLL, Term
 def test_a_composed_method_forgets_by_the_term_that_is_chosen(chosen: dict[str, Any], term: Term) -> None:
     (phase,) = make(Method, "compose", chosen).phases(PLACEHOLDER_CONTEXT)
     assert phase.parts["forget"].term == term
+
+
+@pytest.mark.parametrize(
+    ("part", "method", "own"),
+    [("npo_beta", "npo", "beta"), ("simnpo_beta", "simnpo", "beta"), ("undial_beta", "undial", "beta")],
+)
+def test_a_part_begins_where_the_method_of_its_own_does(part: str, method: str, own: str) -> None:
+    """Defaults of a composed term are those of the method that it is taken from."""
+    composed, alone = make(Method, "compose"), make(Method, method)
+    assert getattr(composed, part) == getattr(alone, own)

@@ -56,6 +56,21 @@ def test_few_search_queries_are_not_certainty() -> None:
     )
 
 
+def test_each_simulated_unit_is_drawn_from_the_simulated_population(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every unit is at the population's first place, which holds the last of the searched losses: lost under `a`, kept under `b`."""
+
+    def simulated(
+        _draw: object, _seen: int, units: int, repeats: int
+    ) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.int64]], ...]:
+        return np.tile([199, 0], (repeats, 1)), np.zeros((repeats, units), dtype=np.int64)
+
+    monkeypatch.setattr("froc.search.sealed.forecast.simulate_calibration", simulated)
+    half = table(0.5, 200)
+    assert certification_probability(half, "c0000", CLAIM, UNITS, 5) == 1.0
+    turned = half.with_columns(loss=1000 - pl.col("loss"))
+    assert certification_probability(turned, "c0000", CLAIM, UNITS, 5) == 0.0
+
+
 def test_more_candidates_are_less_chance() -> None:
     few, many = (certification_probability(table(0.05, 200), "c0000", CLAIM, UNITS, count) for count in (1, 10))
     assert few > many
