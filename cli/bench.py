@@ -110,7 +110,8 @@ def bench(
         warn_of_slow_autocast(job)
         needed = needs(job.base)
         words.messages.print(
-            f"[dim]training needs {words.visible(needed.sentence())}, and activations[/]", soft_wrap=True
+            f"[dim]training all that --train allows needs {words.visible(needed.sentence())}, and activations[/]",
+            soft_wrap=True,
         )
         progress("measuring the base model")
         stand = TrialRunner(job.base, job.view, measures(settings), batch=batch, seed=0, swept=sweep, engine=job.engine)

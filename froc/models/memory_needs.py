@@ -1,6 +1,7 @@
 """The memory that training takes at least, in parts that follow from the parameters alone; activations and buffers come on top.
 
-A lower bound: what exceeds the device's memory cannot be trained there, whatever the batch. `froc.models.memory` meets the rest.
+The weights and the copy of the base are there under every method, so a device with less memory cannot do it, whatever the batch.
+Gradients and moments are of all that `--train` allows; a method may train less. `froc.models.memory` meets the rest.
 """
 
 import os
@@ -76,15 +77,19 @@ def alternatives(base: Base, rank: int = 16, last: int = 4) -> Mapping[str, Memo
 
 
 def refuse_too_large(base: Base, device: torch.device | None = None) -> None:
-    """InputError, with what would fit, where a device's whole memory is less than training needs at least. device: the base's by default."""
+    """InputError, with what would fit, where a device's whole memory is less than the weights and the copy that every method needs.
+
+    device: the base's by default.
+    """
     device = device or base.device
     needed, there = needs(base), device_memory(device)
-    if there is None or needed.total <= there:
+    least = needed.weights + needed.base_copy
+    if there is None or least <= there:
         return
     fits = {f"--train {option}": other for option, other in alternatives(base).items() if other.total <= there}
     smaller = ", ".join(f"{option} needs at least {other.total / GB:.3g}" for option, other in fits.items())
     raise InputError(
-        f"training needs {needed.sentence()}, and {device} has {there / GB:.3g} GB; "
+        f"the weights and the copy that trials start from need {least / GB:.3g} GB, and {device} has {there / GB:.3g} GB; "
         + (smaller or "take a smaller model, --dtype bfloat16, or a device with more memory")
     )
 

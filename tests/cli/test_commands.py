@@ -362,7 +362,7 @@ def test_bench_says_what_trials_cost(froc: Froc, folder: Path, tmp_path: Path, b
     weights = 4 * sum(p.numel() for p in base.model.parameters())
     assert document["least_memory_bytes"]["weights"] > weights
     assert document["least_memory_bytes"]["base_copy"] == 0
-    assert "training needs at least 0.0" in table.stderr
+    assert "training all that --train allows needs at least 0.0" in table.stderr
     assert "npo: " in table.stderr
     refused(froc("bench", "--steps", "0"), "--steps")
 

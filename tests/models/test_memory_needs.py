@@ -68,23 +68,21 @@ def test_the_alternatives_are_what_loading_with_them_needs(folder: Path) -> None
     assert alternatives(load(str(folder), device="cpu", train="lora:rank=2"), rank=4, last=1) == proposed
 
 
-def test_what_cannot_fit_is_refused_with_what_does(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_no_method_could_train_is_refused_with_what_would_fit(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method may train a few layers only, so gradients and moments of all parameters are no reason to refuse."""
     whole = needs(base)
-    lora = alternatives(base)["lora:rank=16"]
-    monkeypatch.setattr(memory_needs, "device_memory", lambda _: whole.total)
-    refuse_too_large(base)
-    monkeypatch.setattr(memory_needs, "device_memory", lambda _: None)
-    refuse_too_large(base)
-    monkeypatch.setattr(memory_needs, "device_memory", lambda _: whole.total - 1)
+    least = whole.weights + whole.base_copy
+    for memory in (least, None):
+        monkeypatch.setattr(memory_needs, "device_memory", lambda _, memory=memory: memory)
+        refuse_too_large(base)
+    monkeypatch.setattr(memory_needs, "device_memory", lambda _: least - 1)
+    fits, too_large = MemoryNeeds(least - 1, 0, 0, 0), MemoryNeeds(least, 0, 0, 0)
+    monkeypatch.setattr(memory_needs, "alternatives", lambda _: {"lora:rank=16": fits, "layers:last=4": too_large})
     with pytest.raises(
-        InputError,
-        match=r"training needs at least .* GB \(weights .*, base copy .*, gradients .*, moments .*\), and cpu has",
+        InputError, match=r"trials start from need .* GB, and cpu has .* GB; --train lora:rank=16 needs at least \S+$"
     ):
         refuse_too_large(base)
-    monkeypatch.setattr(memory_needs, "device_memory", lambda _: lora.total)
-    with pytest.raises(InputError, match=r"--train lora:rank=16 needs at least "):
-        refuse_too_large(base)
-    monkeypatch.setattr(memory_needs, "device_memory", lambda _: 1)
+    monkeypatch.setattr(memory_needs, "alternatives", lambda _: {"lora:rank=16": too_large})
     with pytest.raises(InputError, match="take a smaller model"):
         refuse_too_large(base)
 
