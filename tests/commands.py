@@ -32,16 +32,21 @@ SLOW = (
 
 
 class Commands:
-    """Runs commands one after the other; close it. modules: what is imported before the first; program: what each of them runs."""
+    """Runs commands one after the other; close it.
 
-    def __init__(self, place: Path, modules: Sequence[str] = SLOW, program: str = "froc") -> None:
+    modules: what is imported before the first. program: what each of them runs. env: of the process that imports.
+    """
+
+    def __init__(
+        self, place: Path, modules: Sequence[str] = SLOW, program: str = "froc", env: Mapping[str, str] | None = None
+    ) -> None:
         self._place, self._program = place, program
         self._log = place / "server.log"
         with self._log.open("w", encoding="utf-8") as log:
             # the streams are no terminal, as for a command whose output is captured: its width is chosen at import
             self._server = subprocess.Popen(
                 [sys.executable, "-c", f"from tests.commands import serve; serve({modules!r})"],
-                cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **(env or {})},
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
             )  # fmt: skip
 

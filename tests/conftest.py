@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from froc.data.task import Task
     from froc.models.base import Base
     from froc.search.trial.runner import TrialRunner
+    from tests.pretend_cuda.runner import PretendCuda
 
 # tests import benchmarks as these import one another: by their bare names
 sys.path.append(str(ROOT / "benchmarks"))
@@ -34,7 +35,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
-MODEL_FOLDERS = {"attacks", "cli", "measuring", "methods", "metrics", "models", "search", "training"}
+MODEL_FOLDERS = {"attacks", "cli", "measuring", "methods", "metrics", "models", "pretend_cuda", "search", "training"}
 """Folders whose tests load or train a model, or start commands that do."""
 QUICK = {"test_api.py", "test_layout.py"}
 """What of them, and of SLOW, belongs to the quick part: one tiny search."""
@@ -43,10 +44,12 @@ SLOW = {"test_checks.py", "test_independent.py", "test_privacy.py", "test_browse
 
 
 BENCHMARKS = ROOT / "tests" / "test_benchmarks.py"
+ON_DEVICE = ROOT / "tests" / "pretend_cuda" / "on_device"
+"""Tests that tests/pretend_cuda/test_on_device.py runs in processes of their own."""
 EXPECTED_SKIPS = (
     r"the (logs|TOFU files) are not at hand$", r"openssl is not installed", r"SoftHSM2, .* is not installed$",
     r"no PostgreSQL server is installed", r"python-pkcs11 is not installed", r"torch was built without oneDNN$",
-    r"torchao is not installed$", r"no browser", r"not a git checkout$",
+    r"torchao is not installed$", r"no browser", r"not a git checkout$", r"no pretend CUDA: ",
 )  # fmt: skip
 """What a machine may lack: reasons, as patterns. Whatever else is skipped fails the run."""
 
@@ -83,6 +86,8 @@ def _slow(path: Path) -> bool:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """The quick part (`-m "not slow"`) does not even import what slow tests import; benchmarks run only by `-m benchmark`."""
     marked = config.option.markexpr
+    if collection_path == ON_DEVICE:
+        return None if os.environ.get("PRETEND_CUDA") else True
     if collection_path == BENCHMARKS:
         return None if marked == "benchmark" else True
     return True if marked == "not slow" and collection_path.suffix == ".py" and _slow(collection_path) else None
@@ -93,7 +98,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _slow(item.path):
             item.add_marker("slow")
-    items.sort(key=lambda item: item.path.parent.name not in ("search", "cli", "audit"))
+    items.sort(key=lambda item: item.path.parent.name not in ("pretend_cuda", "search", "cli", "audit"))
 
 
 @pytest.fixture(scope="session")
@@ -179,6 +184,20 @@ def embedded_model(together: Path) -> Path:
 def commands(_places: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     """`python -m froc`, forked from a process that has imported what is slow."""
     made = Commands(tmp_path_factory.mktemp("commands"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def pretend_cuda(_places: None, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[PretendCuda]":
+    """Processes that see CUDA devices where there is none; tests/pretend_cuda/README.md."""
+    from tests.pretend_cuda.build import UnavailableError
+    from tests.pretend_cuda.runner import PretendCuda
+
+    try:
+        made = PretendCuda(tmp_path_factory.mktemp("pretend-cuda"))
+    except UnavailableError as error:
+        pytest.skip(f"no pretend CUDA: {error}")
     yield made
     made.close()
 
