@@ -8,7 +8,7 @@ import math
 import re
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from froc import hashing
 from froc.errors import InputError
+from froc.models.device_room import copied, on_host
 from froc.models.training_options import read_scope
 
 Weights = dict[str, Tensor]
@@ -40,8 +41,13 @@ class TrainableParameters(ABC):
         """Restore the base model, ready for training. seed: of adapters' initial values, which do not change the model yet."""
 
     @abstractmethod
-    def load(self, weights: Mapping[str, Tensor], mix: float = 1.0, adapter_index: int = 0) -> None:
-        """Write weights in place, mixed with the base: theta = (1 - mix) theta_0 + mix theta_u; a mix above 1 extrapolates."""
+    def load(
+        self, weights: Mapping[str, Tensor], mix: float = 1.0, adapter_index: int = 0, *, others_stay: bool = False
+    ) -> None:
+        """Write weights in place, mixed with the base: theta = (1 - mix) theta_0 + mix theta_u; a mix above 1 extrapolates.
+
+        others_stay: parameters that `weights` does not name keep their values instead of getting the base's.
+        """
 
     @abstractmethod
     def base_values(self) -> Weights:
@@ -64,15 +70,17 @@ class TrainableParameters(ABC):
         if not change:
             yield model
             return
-        kept = {name: (p.detach().to("cpu", copy=True), p.requires_grad) for name, p in model.named_parameters()}
+        # on the host, since an attack that trains needs the device's memory
+        kept = on_host(dict(model.named_parameters()))
+        trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
         try:
             self.merge()
             yield model
         finally:
             with torch.no_grad():
                 for name, parameter in model.named_parameters():
-                    parameter.copy_(kept[name][0])
-                    parameter.requires_grad_(kept[name][1])
+                    parameter.copy_(kept[name], non_blocking=True)
+                    parameter.requires_grad_(trained[name])
                     parameter.grad = None
 
     @abstractmethod
@@ -88,6 +96,14 @@ class TrainableParameters(ABC):
     def snapshot(self, adapter_index: int = 0) -> Weights:
         """A CPU copy of one adapter's parameters, or of all trained ones."""
         return {name: value.detach().to("cpu", copy=True) for name, value in self.parameters(adapter_index).items()}
+
+    def copy(self, names: Collection[str], adapter_index: int = 0) -> Weights:
+        """A copy for `load` where only the parameters of these names were trained; on their device where it fits."""
+        return copied(self.parameters(adapter_index))
+
+    def changed(self, adapter_index: int = 0) -> Weights:
+        """A CPU copy for `load`, without parameters that have the base's values."""
+        return self.snapshot(adapter_index)
 
 
 class Full(TrainableParameters):
@@ -108,16 +124,34 @@ class Full(TrainableParameters):
         self.load(self._base_values)
 
     @torch.no_grad()
-    def load(self, weights: Mapping[str, Tensor], mix: float = 1.0, adapter_index: int = 0) -> None:
-        """Points on the line through the base parameters and the trained ones."""
+    def load(
+        self, weights: Mapping[str, Tensor], mix: float = 1.0, adapter_index: int = 0, *, others_stay: bool = False
+    ) -> None:
+        """Points on the line through the base parameters and the trained ones, made in place."""
         for name, parameter in self._own.items():
-            value = weights[name].to(parameter.device)
-            parameter.copy_(value if mix == 1.0 else torch.lerp(self._base_values[name], value, mix))
+            if name in weights:
+                parameter.copy_(weights[name], non_blocking=True)
+                if mix != 1.0:
+                    torch.lerp(self._base_values[name], parameter, mix, out=parameter)
+            elif not others_stay:
+                parameter.copy_(self._base_values[name])
+
+    def copy(self, names: Collection[str], adapter_index: int = 0) -> Weights:
+        """Of these parameters alone."""
+        return copied({name: self._own[name] for name in names})
+
+    def changed(self, adapter_index: int = 0) -> Weights:
+        """Of the parameters that differ from the base in any bit."""
+        return {
+            name: parameter.detach().to("cpu", copy=True)
+            for name, parameter in self._own.items()
+            if not _same_bits(parameter.detach(), self._base_values[name])
+        }
 
     @contextmanager
     def base_active(self) -> Iterator[None]:
         """Context manager: base parameters replace the trained ones."""
-        learnt = {name: parameter.detach().clone() for name, parameter in self._own.items()}
+        learnt = copied(self._own)
         try:
             self.load(self._base_values)
             # autocast would otherwise use cached copies of the replaced parameters
@@ -185,10 +219,12 @@ class Lora(TrainableParameters):
             parameter.copy_((torch.rand(parameter.shape, generator=draw) * 2 - 1) * bound)
 
     @torch.no_grad()
-    def load(self, weights: Mapping[str, Tensor], mix: float = 1.0, adapter_index: int = 0) -> None:
-        """A weight's change is B A, so scaling B alone mixes."""
+    def load(
+        self, weights: Mapping[str, Tensor], mix: float = 1.0, adapter_index: int = 0, *, others_stay: bool = False
+    ) -> None:
+        """A weight's change is B A, so scaling B alone mixes. weights: of all factors."""
         for name, parameter in self.parameters(adapter_index).items():
-            parameter.copy_(weights[name])
+            parameter.copy_(weights[name], non_blocking=True)
             if mix != 1.0 and name.endswith("lora_B"):
                 parameter.mul_(mix)
 
@@ -281,3 +317,8 @@ def _within(model: PreTrainedModel, ends: Mapping[str, int]) -> str:
     count = min(next(iter(ends.values())), layers)
     layers_kept = range(count) if "first" in ends else range(layers - count, layers)
     return rf"^{re.escape(blocks_path(model))}\.({'|'.join(map(str, layers_kept))})\."
+
+
+def _same_bits(first: Tensor, second: Tensor) -> bool:
+    kind = {2: torch.int16, 4: torch.int32, 8: torch.int64}[first.element_size()]
+    return torch.equal(first.contiguous().view(kind), second.contiguous().view(kind))

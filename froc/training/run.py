@@ -3,7 +3,7 @@
 The loop (`froc.training.loop`) decides which passes a step consists of.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,13 @@ class Run:
     def parameters(self) -> dict[str, Parameter]:
         """name -> parameter that the current phase trains."""
         return self.optimiser.parameters
+
+    @property
+    def changed_names(self) -> Collection[str]:
+        """Names of the parameters that may differ from the base model's now."""
+        if self.method.loads_retrained:
+            return self.base.trainable.parameters(self.adapter_index)
+        return sorted(self._trained_names)
 
     @property
     def stack(self) -> Stack:
@@ -198,7 +205,7 @@ class Run:
         if self.method.loads_retrained:
             trainable.load(self._retrained(), 1.0, self.adapter_index)
         if self.method.mix != 1.0:
-            trainable.load(trainable.snapshot(self.adapter_index), self.method.mix, self.adapter_index)
+            trainable.load(trainable.parameters(self.adapter_index), self.method.mix, self.adapter_index)
 
     def _advance(self) -> None:
         self.done += 1

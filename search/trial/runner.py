@@ -158,7 +158,7 @@ class TrialRunner:
         if run.error:
             raise DivergedError(f"{spec.method} came to its end before and does not now: {run.error}")
         if mix != 1.0:
-            self.base.trainable.load(self.base.trainable.snapshot(), mix)
+            self.base.trainable.load(self.base.trainable.parameters(), mix)
 
     def prepared(self, spec: TrialSpec, rungs: Mapping[int, Callable[[], bool]], adapter_index: int = 0) -> Run:
         """A training run before its first step. Methods with feedback receive search losses during training, whatever `rungs` does."""
@@ -199,7 +199,11 @@ class TrialRunner:
     def put(self, outcome: Outcome, step: int, mix: float) -> None:
         """Restore a configuration of an outcome, before the next trial starts."""
         scope = self.base.trainable
-        weights = outcome.kept[step] if step in outcome.kept else scope.snapshot(outcome.adapter_index)
+        weights = (
+            outcome.kept[step]
+            if step in outcome.kept
+            else scope.copy(scope.parameters(outcome.adapter_index), outcome.adapter_index)
+        )
         scope.activate([0])
         scope.load(weights, mix)
 
@@ -252,6 +256,7 @@ class _Attempt:
                 effort,
                 adapter_index,
                 partial(runner.fed_back, adapter_index),
+                lambda: run.changed_names,
             )
             places = {max(1, round(share * run.steps)) for share in RUNGS}
             # before the edit, the model says nothing about the result

@@ -3,7 +3,7 @@
 Neither needs training. A few search queries show which mixes are promising; the best are then measured on all.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,15 +75,18 @@ class Sweep:
     """The sweep of one training run in `base`'s adapter `adapter_index`; every call leaves the model as training left it.
 
     known: step -> risk -> observation of the first queries at this step's unmixed weights, where it was made already.
+    trained: names of the parameters that training has changed so far; no others are kept and mixed.
     """
 
     def __init__(
         self, base: Base, probes: Sequence[Probe], budget: Mapping[str, float], effort: Effort, adapter_index: int = 0,
         known: Callable[[int], Mapping[str, Observation]] = lambda _: {},
+        trained: Callable[[], Collection[str]] = tuple,
     ) -> None:  # fmt: skip
-        self._base, self._probes, self._budget = base, probes, budget
+        self._base, self._probes, self._budget, self._trained = base, probes, budget, trained
         self._effort, self._adapter_index, self._known = effort, adapter_index, known
         self._points: list[SweepPoint] = []
+        self._current: tuple[int, float] | None = None
         self.kept: dict[int, Weights] = {}
 
     def stop(self, step: int) -> SweepPoint:
@@ -91,7 +94,8 @@ class Sweep:
         self._base.trainable.activate([self._adapter_index])
         # any measured stop can turn out best, so its weights must be recoverable after further training
         if self._effort != NO_SWEEP:
-            self.kept[step] = self._base.trainable.snapshot(self._adapter_index)
+            self.kept[step] = self._base.trainable.copy(self._trained(), self._adapter_index)
+        self._current = step, 1.0
         best = self._explore(step)
         self._back(step, self._points[-1].mix)
         return best
@@ -99,6 +103,7 @@ class Sweep:
     def again(self, kept: Mapping[int, Weights]) -> None:
         """Measure again the stops that an earlier process measured; leaves the model at the last of them."""
         self._base.trainable.activate([self._adapter_index])
+        self._current = None
         for step in sorted(kept):
             self.kept[step] = kept[step]
             self._explore(step)
@@ -148,8 +153,13 @@ class Sweep:
 
     def _put(self, step: int, mix: float) -> None:
         # without a sweep nothing is kept: the model already is at the only point
-        if step in self.kept:
-            self._base.trainable.load(self.kept[step], mix, self._adapter_index)
+        if step not in self.kept or self._current == (step, mix):
+            return
+        weights = self.kept[step]
+        # parameters of a later phase have the base's values at an earlier stop
+        every = set().union(*self.kept.values())
+        self._base.trainable.load(weights, mix, self._adapter_index, others_stay=every == set(weights))
+        self._current = step, mix
 
     def _back(self, step: int, mix: float) -> None:
         if mix != 1.0:

@@ -14,6 +14,7 @@ import torch
 
 from froc.errors import InputError
 from froc.measuring.query_losses import observe_probe
+from froc.models.device_room import reset_peak
 from froc.models.memory import out_of_memory
 from froc.search.trial.outcome import TrialSpec
 from froc.search.trial.runner import RUNGS, TrialRunner
@@ -76,8 +77,7 @@ def measure(
     """
     spec = TrialSpec(method, params or {}, 0)
     device = runner.base.device
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    reset_peak(device)
     members = range(runner.base.trainable.n_adapters)
     runner.engine.rows = None
     clock = _Clock(runner, steps, lambda text: progress(f"timing {method}, {text}"))

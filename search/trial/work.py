@@ -23,6 +23,7 @@ from froc.loss_table import SCHEMA
 from froc.measuring.agreement import Disagreement, disagreements
 from froc.measuring.query_losses import absences, measured
 from froc.models.base import read_weights, write_weights
+from froc.models.device_room import reset_peak
 from froc.models.trainable import Weights
 from froc.risk.positive_control import BASE
 from froc.search.optuna.pruning import TrialPruner
@@ -229,7 +230,7 @@ class _Meter:
     def __init__(self, device: torch.device) -> None:
         self._cuda = device if device.type == "cuda" else None
         if self._cuda is not None:
-            torch.cuda.reset_peak_memory_stats(self._cuda)
+            reset_peak(self._cuda)
         self._cpu = time.process_time()
 
     def read(self, trials: int) -> dict[str, float]:
@@ -243,7 +244,7 @@ class _Meter:
 
 
 def _keep(runner: TrialRunner, config: str, folder: Path | None) -> dict[str, Weights]:
-    weights = runner.base.trainable.snapshot()
+    weights = runner.base.trainable.changed()
     if folder is None:
         return {config: weights}
     write_weights(weights, Folder(folder).weights(config))

@@ -1,0 +1,53 @@
+"""Memory that a device has left at its peak use, and copies of parameters there or in pinned host memory."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+MARGIN = 0.05
+"""Share of a device's memory that copies never take: an allocator cannot use all of it."""
+_PEAKS: dict[torch.device, int] = {}
+"""Largest use of each device before its counter was set to zero."""
+
+
+def reset_peak(device: torch.device) -> None:
+    """Set a device's counter of its largest use to zero; `room` still knows it."""
+    if device.type == "cuda":
+        _PEAKS[device] = max(_PEAKS.get(device, 0), torch.cuda.max_memory_allocated(device))
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def room(device: torch.device) -> float:
+    """Bytes of a device that this process has not needed so far, and no other process holds; infinite on the host."""
+    if device.type != "cuda":
+        return math.inf
+    free, total = torch.cuda.mem_get_info(device)
+    peak = max(_PEAKS.get(device, 0), torch.cuda.max_memory_allocated(device))
+    return float(free + torch.cuda.memory_reserved(device) - peak - MARGIN * total)
+
+
+def copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the weights' device where all fit, else on the host."""
+    if not weights:
+        return {}
+    device = next(iter(weights.values())).device
+    if sum(value.nbytes for value in weights.values()) <= room(device):
+        return {name: value.detach().clone() for name, value in weights.items()}
+    return on_host(weights)
+
+
+def on_host(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the host, in pinned memory where the weights are on a device: a pageable copy takes several times as long."""
+    return {name: _on_host(value.detach()) for name, value in weights.items()}
+
+
+def _on_host(value: Tensor) -> Tensor:
+    if value.device.type != "cuda":
+        return value.to("cpu", copy=True)
+    try:
+        return torch.empty_like(value, device="cpu", pin_memory=True).copy_(value)
+    except RuntimeError:
+        # the system limits how much may be pinned
+        return value.to("cpu", copy=True)
