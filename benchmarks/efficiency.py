@@ -7,8 +7,8 @@ configuration behaves as its nearest recorded one of the same method. Sampler, p
 family-wise procedure are froc's own; losses are looked up instead of trained for.
 
 Promise: the default (TPE, early stopping, stops and mixes) needs at most a third of the optimiser steps that random search
-of ends alone needs until its best certified configuration has 90 % of the margin of the best known plain one. Margin is
-1 - the largest calibration mean over its budget.
+of ends alone needs until its best certified configuration has 90 % of the margin of the best known plain one, and it has its first
+certified configuration after at most 9 trials in the median. Margin is 1 - the largest calibration mean over its budget.
 """
 
 import argparse
@@ -360,7 +360,11 @@ def compare(table: Path, searchers: Sequence[Searcher], seeds: int, most: int) -
             flush=True,
         )
     ratio = means[SEARCHERS[-1].name] / means[SEARCHERS[0].name]
-    return {"default's steps over random's": {"value": round(ratio, 3), "goal": "<= 0.333", "holds": ratio <= 1 / 3}}
+    first = float(np.median([replay(land, SEARCHERS[-1], seed, 0.0, most).trials for seed in range(seeds)]))
+    return {
+        "default's steps over random's": {"value": round(ratio, 3), "goal": "<= 0.333", "holds": ratio <= 1 / 3},
+        "trials until the default has a certified one": {"value": first, "goal": "<= 9", "holds": first <= 9},
+    }
 
 
 def main() -> None:

@@ -95,17 +95,23 @@ def _study(job: Job, plan: Plan, folder: Folder) -> Study:
     return Study(folder.study, job.space, settings.steering, **kinds)
 
 
-def _likely_enough(job: Job, plan: Plan, folder: Folder) -> Callable[[str], bool]:
-    """Whether a configuration is likely to be certified, judged by search losses; further risks are measured after the trials."""
+def _likely_enough(job: Job, plan: Plan, folder: Folder) -> Callable[[Sequence[Candidate]], bool]:
+    """Whether any candidate is likely to be certified, judged by search losses; further risks are measured after the trials."""
     budget = {risk: alpha for risk, alpha in plan.claim.budget.items() if risk not in job.settings.further}
     relative = tuple(risk for risk in plan.claim.relative if risk in budget)
     steered = replace(plan.claim, budget=budget, relative=relative)
 
-    def enough(config: str) -> bool:
-        losses = pl.read_parquet(folder.trial_losses(config)).filter(pl.col("config") == config)
+    def enough(candidates: Sequence[Candidate]) -> bool:
+        trials = {str(ConfigurationId.parse(candidate.config).of_trial) for candidate in candidates}
+        losses = pl.concat([pl.read_parquet(folder.trial_losses(config)) for config in sorted(trials)])
         absences = pl.read_parquet(folder.base_losses) if relative else None
-        likely = certification_probability(losses, config, steered, job.sealed.units, plan.candidates, absences)
-        LOG.info("%s would be certified with a chance of %.2f", config, likely)
+        likely = certification_probability(losses, candidates, steered, job.sealed.units, absences)
+        LOG.info(
+            "of %d candidates, %s first, any is certified with a chance of %.2f",
+            len(candidates),
+            candidates[0].config,
+            likely,
+        )
         return likely >= STOP_PROBABILITY
 
     return enough

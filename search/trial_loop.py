@@ -19,6 +19,7 @@ from froc import timestamp
 from froc.atomic import remove_unfinished
 from froc.configuration_id import ConfigurationId
 from froc.models.base import write_weights
+from froc.risk.certificate import Candidate
 from froc.search.executors import TRIES, Executor, Report
 from froc.search.optuna.pruning import TrialPruner
 from froc.search.optuna.study import Study
@@ -46,12 +47,12 @@ class _Pack:
 class TrialLoop:
     """Runs a search's trials on an executor; `leaderboard` holds what they came to.
 
-    candidates: how many may be sealed. enough: whether a configuration, the best so far, will do.
+    candidates: how many may be sealed. enough: whether the candidates so far will do.
     """
 
     def __init__(
         self, folder: Folder, study: Study, executor: Executor, settings: Settings, candidates: int, on_trial: OnTrial,
-        enough: Callable[[str], bool] = lambda _: False,
+        enough: Callable[[Sequence[Candidate]], bool] = lambda _: False,
     ) -> None:  # fmt: skip
         self._folder, self._study, self._executor, self._settings = folder, study, executor, settings
         self._on_trial, self._enough = on_trial, enough
@@ -64,7 +65,7 @@ class TrialLoop:
         self._in_flight: deque[_Pack] = deque()
         self.leaderboard = ranking.Leaderboard(settings.steering, candidates)
         self._reported: list[TrialRecord] = []
-        self._likely, self._checked = False, ""
+        self._likely, self._checked = False, list[Candidate]()
         self._left: deque[int] = deque()
         self._next = 0
 
@@ -259,9 +260,10 @@ class TrialLoop:
     def _check_likely(self) -> None:
         if not self._likely and self._settings.until == "certified":
             known = {record.trial for record in self._reported}
-            best = next((r.record.config for r in self.leaderboard.ranked if r.record.trial in known), None)
-            if best and best != self._checked:
-                self._checked, self._likely = best, self._enough(best)
+            ranked = tuple(entry for entry in self.leaderboard.ranked if entry.record.trial in known)
+            candidates = replace(self.leaderboard, ranked=ranked).candidates
+            if candidates and candidates != self._checked:
+                self._checked, self._likely = candidates, self._enough(candidates)
 
     def _queries(self, config: str) -> list[list[float]]:
         return list((self._folder.read(self._folder.rung_losses(config)) or {}).get("rungs", []))

@@ -144,8 +144,15 @@ def suggest(trial: "BaseTrial", space: Spaces) -> tuple[str, dict[str, Any]]:
     return method, params
 
 
-def sobol_configs(fields: Mapping[str, Space], count: int, seed: int) -> list[dict[str, Any]]:
-    """`count` configurations that cover a method's space evenly, options of a choice in turn (scrambled Sobol)."""
+def first_configs(fields: Mapping[str, Space], count: int, seed: int) -> list[dict[str, Any]]:
+    """The middle of a method's space, then configurations that cover it evenly (scrambled Sobol); `count` in all."""
+    middle = {name: _at(field_space, 0.5) for name, field_space in fields.items()}
+    # a Sobol sequence is balanced for powers of two only
+    return [middle, *_sobol_configs(fields, count, seed)[: count - 1]]
+
+
+def _sobol_configs(fields: Mapping[str, Space], count: int, seed: int) -> list[dict[str, Any]]:
+    """`count` configurations that cover a method's space evenly, options of a choice in turn."""
     # slow to import, and words are checked without them
     import numpy as np
     from scipy.stats.qmc import Sobol

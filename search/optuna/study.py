@@ -21,7 +21,7 @@ from froc.configuration_id import ConfigurationId
 from froc.hyperparameters import Choice, Space
 from froc.risk.froc_score import Weighing, against_base
 from froc.search.optuna.pruning import PruningHistory, TrialPruner, quiet_optuna
-from froc.search.optuna.space import Spaces, pick, sobol_configs, suggest
+from froc.search.optuna.space import Spaces, first_configs, pick, suggest
 from froc.search.run_folder import FINISHED, TrialRecord
 from froc.search.sealed.ranking import excess
 
@@ -37,12 +37,12 @@ JOINT_SAMPLERS = ("random", "grid")
 """Samplers that choose method and hyperparameters jointly; others search one method at a time."""
 RANDOM_FRACTION = 0.25
 """Share of trials drawn at random in any case, so that an overconfident model keeps exploring."""
-SOBOL_TRIALS = 8
-"""Trials of a method spread evenly over its space before a sampler models it."""
+FIRST_TRIALS = 8
+"""Trials of a method before a sampler models it: the middle of its space, the others spread evenly over it."""
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=SOBOL_TRIALS),
-    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=SOBOL_TRIALS),
-    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed, n_startup_trials=SOBOL_TRIALS),
+    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=FIRST_TRIALS),
+    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=FIRST_TRIALS),
+    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed, n_startup_trials=FIRST_TRIALS),
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
     "grid": lambda seed: Grid(seed=seed),
 }
@@ -164,10 +164,9 @@ class Study:
         before = len(study.get_trials(deepcopy=False))
         if again:
             study.enqueue_trial({f"{method}.{name}": value for name, value in again[1].items()})
-        elif before < SOBOL_TRIALS:
-            first = sobol_configs(self._space[method], SOBOL_TRIALS, hashing.derive_seed("starts", method, self._seed))[
-                before
-            ]
+        elif before < FIRST_TRIALS:
+            seed = hashing.derive_seed("starts", method, self._seed)
+            first = first_configs(self._space[method], FIRST_TRIALS, seed)[before]
             study.enqueue_trial({f"{method}.{name}": value for name, value in first.items()})
         trial = study.ask()
         suggested = suggest(trial, {method: self._space[method]})

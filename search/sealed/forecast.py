@@ -1,21 +1,21 @@
-"""Whether the best configuration so far would be certified, judged by search losses only, for `--until certified`.
+"""Whether any candidate so far would be certified, judged by search losses only, for `--until certified`.
 
 A search that stops by this rule has used no calibration loss, so the certificate needs no correction for it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import polars as pl
 
-from froc import hashing
+from froc import hashing, procedures
 from froc.loss_table import SCALE
 from froc.planning.pass_probability import simulate_calibration
-from froc.risk.claim import Claim, evidence_from_matrix
+from froc.risk.certificate import Candidate
+from froc.risk.claim import Claim, Evidence, evidence_from_matrix, level
 from froc.risk.evidence import of_search
 from froc.risk.p_values import at_levels, p_values
-from froc.risk.requirements import first_level
 
 STOP_PROBABILITY = 0.8
 """Probability of a certificate at which a search may stop."""
@@ -24,29 +24,42 @@ DRAWS = 100
 
 def certification_probability(
     table: pl.DataFrame,
-    config: str,
+    candidates: Sequence[Candidate],
     claim: Claim,
     units: Mapping[str, int],
-    candidates: int,
     base: pl.DataFrame | None = None,
 ) -> float:
-    """Share of simulated calibrations, in [0, 1], in which a configuration passes at the first candidate's level.
+    """Share of simulated calibrations, in [0, 1], in which the claim's procedure certifies at least one of the candidates.
 
-    table: search losses.
+    table: search losses of all candidates, on the same queries.
     units: risk -> calibration units.
     base: the base model's search losses, for relative budgets.
 
-    The simulation is `froc.planning.pass_probability.imagined`.
+    Each simulation draws the same queries for every candidate (`froc.planning.pass_probability.simulate_calibration`).
     """
-    draw = np.random.default_rng(hashing.derive_seed("outlook", config))
-    drawn_evidence = {}
-    for risk in claim.risks:
-        searched = of_search(table, risk, config, claim, base)
-        seen = np.asarray(at_levels(claim, risk, searched, np.array([claim.budget.get(risk, 0.5)])).losses)[0]
-        pool, places = simulate_calibration(draw, len(seen), units[risk], DRAWS)
-        drawn = np.append(seen, SCALE)[np.take_along_axis(pool, places, 1)]
-        drawn_evidence[risk] = evidence_from_matrix(drawn.astype(np.int16))
     # ignoring a listed population is conservative
     plain = replace(claim, population={}, listed={}, estimand={})
-    p = np.max([p_values(plain, risk, drawn_evidence, candidates) for risk in claim.budget], axis=0)
-    return float((p <= first_level(claim, candidates)).mean())
+    drawn = {risk: _simulated(table, candidates, risk, claim, units[risk], base) for risk in claim.risks}
+    p = np.array(
+        [
+            np.max([p_values(plain, risk, evidence, len(candidates)) for risk in claim.budget], axis=0)
+            for evidence in (
+                dict(zip(drawn, of_candidate, strict=True)) for of_candidate in zip(*drawn.values(), strict=True)
+            )
+        ]
+    )
+    weights = np.array([candidate.weight for candidate in candidates])
+    return float(np.mean([procedures.certified(claim.procedure, draw, weights, level(claim)).any() for draw in p.T]))
+
+
+def _simulated(
+    table: pl.DataFrame, candidates: Sequence[Candidate], risk: str, claim: Claim, units: int, base: pl.DataFrame | None
+) -> list[Evidence]:
+    """Per candidate DRAWS simulated calibrations of one risk, as evidence of so many configurations."""
+    alpha = np.array([claim.budget.get(risk, 0.5)])
+    searched = [of_search(table, risk, candidate.config, claim, base) for candidate in candidates]
+    seen = [np.asarray(at_levels(claim, risk, evidence, alpha).losses)[0] for evidence in searched]
+    draw = np.random.default_rng(hashing.derive_seed("outlook", risk))
+    pool, places = simulate_calibration(draw, len(seen[0]), units, DRAWS)
+    chosen = np.take_along_axis(pool, places, 1)
+    return [evidence_from_matrix(np.append(losses, SCALE)[chosen].astype(np.int16)) for losses in seen]

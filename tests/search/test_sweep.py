@@ -19,7 +19,7 @@ from froc.measuring.query_losses import losses
 from froc.models.base import Base
 from froc.plugins import find, names
 from froc.search.optuna.pruning import PRUNERS
-from froc.search.optuna.space import build, size, sobol_configs
+from froc.search.optuna.space import build, first_configs, size
 from froc.search.optuna.study import Study
 from froc.search.pipeline import run
 from froc.search.run_folder import TrialRecord
@@ -311,16 +311,17 @@ def test_a_sealed_variant_must_be_one_of_its_trial(swept: Path, tmp_path: Path, 
         bundle.build(out, tmp_path / "again", swept / "key")
 
 
-def test_starts_cover_a_space_and_every_choice() -> None:
+def test_the_first_start_is_the_middle_and_the_others_cover_a_space_and_every_choice() -> None:
     fields: dict[str, Any] = {
         "lr": Range(1e-4, 1e-2, log=True),
         "epochs": Range(3, 10),
         "form": Choice(("a", "b")),
         "c": Range(0.5, 2.0),
     }
-    starts = sobol_configs(fields, 8, seed=3)
-    assert starts == sobol_configs(fields, 8, seed=3) != sobol_configs(fields, 8, seed=4)
-    assert [start["form"] for start in starts].count("a") == 4
+    starts = first_configs(fields, 8, seed=3)
+    assert starts == first_configs(fields, 8, seed=3) != first_configs(fields, 8, seed=4)
+    assert starts[0] == {"lr": pytest.approx(1e-3), "epochs": 7, "form": "b", "c": 1.25}
+    assert {start["form"] for start in starts[1:]} == {"a", "b"}
     assert sorted({int(np.log10(start["lr"] / 1e-4) // 0.5) for start in starts}) == [0, 1, 2, 3]
     assert all(3 <= start["epochs"] <= 10 and isinstance(start["epochs"], int) for start in starts)
     assert all(0.5 <= start["c"] <= 2.0 for start in starts)
