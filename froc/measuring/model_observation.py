@@ -20,6 +20,7 @@ from froc.models.batches import Encoded, Limits, Stack, chunks
 from froc.models.forward import Pass
 from froc.models.generation import greedy_answers
 from froc.models.hooks import blocks
+from froc.models.likelihood import token_nll
 from froc.models.memory import measured_in_rows
 
 BATCH_ROWS = 256
@@ -80,15 +81,12 @@ def _tokens(
     for index in chunks(stack.length, 1024, size):
         batch = stack.batch(index)
         observation = Pass(model, batch, end=False, hidden_at=range(depth) if hidden else ())
-        assert observation.logits is not None
-        logits = observation.logits.float()
-        # NaN if any logit is NaN; a logit of -inf only affects its own token
-        right = (logits.argmax(-1) == observation.target) & torch.isfinite(observation.nll)
+        right, nll, of_tokens = _by_token(observation, token_moments)
         place = index[observation.row], observation.column + 1 - stack.start[index][observation.row]
         hit[place] = right.cpu().numpy()
-        logp[place] = -observation.nll.cpu().numpy()
+        logp[place] = -nll.cpu().numpy()
         if moments is not None:
-            moments[place] = _token_moments(logits).cpu().numpy()
+            moments[place] = of_tokens.cpu().numpy()
         if states is not None:
             last = torch.from_numpy(batch.start - 1).to(batch.ids.device)
             row_index = torch.arange(len(index), device=batch.ids.device)
@@ -96,6 +94,19 @@ def _tokens(
                 torch.stack([observation.hidden[k][row_index, last].float() for k in range(depth)], 1).cpu().numpy()
             )
     return Observation(hit, logp, length, token_moments=moments, hidden=states, device=str(stack.ids.device))
+
+
+def _by_token(observation: Pass, token_moments: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(N,) whether each target is the likeliest token, (N,) its negative log-likelihood, and (N, 2) moments where wanted."""
+    right, nll, moments = [], [], []
+    for part, logits in observation.logit_chunks():
+        target = observation.target[part]
+        nll.append(token_nll(logits, target))
+        # NaN if any logit is NaN; a logit of -inf only affects its own token
+        right.append((logits.argmax(-1) == target) & torch.isfinite(nll[-1]))
+        if token_moments:
+            moments.append(_token_moments(logits))
+    return torch.cat(right), torch.cat(nll), torch.cat(moments) if token_moments else nll[0]
 
 
 def _token_moments(logits: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ are never read. Where an architecture does not allow that (`try_narrowing`), the
 Shapes: B rows, T tokens, N predicting positions, V vocabulary, D width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from typing import Any
@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from froc.models.batches import Batch, Counts, Encoded, Stack
 from froc.models.hooks import blocks
-from froc.models.likelihood import token_nll
+from froc.models.likelihood import chunks_of, linear_nll, linear_saves_memory, token_nll, widened
 
 
 class _Enough(Exception):  # noqa: N818  # ends a pass early, no error
@@ -31,7 +31,6 @@ class Pass:
     """The results of one pass.
 
     row, column: (N,) predicting positions, on the host.
-    logits: (N, V) at these positions, or None if not requested.
     hidden: layer -> (B, T, D) output of the transformer block, counted from 0.
 
     rows_stay: process whole rows everywhere, as several adapters in one model require: they are told apart by row.
@@ -53,7 +52,21 @@ class Pass:
         device = batch.ids.device
         self._row = torch.from_numpy(self.row).to(device)
         self._column = torch.from_numpy(self.column).to(device)
-        self.logits = self._run(model, hidden_at, logits, rows_stay)
+        self._head_dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+        self._states: Tensor | None = None
+        self._logits = self._run(model, hidden_at, logits, rows_stay)
+
+    @cached_property
+    def logits(self) -> Tensor | None:
+        """(N, V) at the predicting positions, or None if not requested."""
+        return self._logits if self._states is None else self._head_output(self._states)
+
+    def logit_chunks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Positions and their (n, V) logits in float32 or wider, a chunk at a time."""
+        whole = self._states if self._states is not None else self._logits
+        assert whole is not None
+        for part in chunks_of(len(whole), self._vocabulary):
+            yield part, widened(whole[part] if self._states is None else self._head_output(whole[part]))
 
     @cached_property
     def target(self) -> Tensor:
@@ -63,6 +76,8 @@ class Pass:
     @cached_property
     def nll(self) -> Tensor:
         """(N,) float32 negative log-likelihood of the targets, nats."""
+        if self._states is not None and "logits" not in vars(self):
+            return linear_nll(self._states, self._head.weight, self._head.bias, self.target, self._head_dtype)
         assert self.logits is not None
         return token_nll(self.logits, self.target)
 
@@ -79,6 +94,9 @@ class Pass:
                 hooks.callback(blocks(model)[layer].register_forward_hook(self._keep(layer, stop)).remove)
             head: Any = model.get_output_embeddings()
             if head is not None and logits and model not in _WHOLE:
+                if model in _LINEAR_HEAD and linear_saves_memory(len(self.row), len(head.weight)):
+                    self._head = head
+                    hooks.callback(head.register_forward_pre_hook(self._stop_at_head).remove)
                 hooks.callback(head.register_forward_pre_hook(self._narrow).remove)
                 mlp = None if rows_stay or last == len(blocks(model)) - 1 else _last_mlp(model)
                 if mlp is not None:
@@ -89,7 +107,22 @@ class Pass:
             except _Enough:
                 return None
         # a model without a separate head module returns logits at all positions
-        return logits_out if logits_out.dim() == 2 else logits_out[self._row, self._column]
+        narrow = logits_out if logits_out.dim() == 2 else logits_out[self._row, self._column]
+        self._vocabulary = narrow.shape[-1]
+        return narrow
+
+    def _head_output(self, states: Tensor) -> Tensor:
+        dtype = self._head_dtype
+        with torch.autocast(states.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+            output: Tensor = self._head(states)
+        return output
+
+    def _stop_at_head(self, _module: Any, args: tuple[Any, ...]) -> None:
+        """Keep the head's inputs; the logits are larger than all else, and are made of them where they are read."""
+        hidden = args[0]
+        self._states = hidden[self._row, self._column] if hidden.dim() == 3 else hidden
+        self._vocabulary = len(self._head.weight)
+        raise _Enough
 
     def _narrow(self, _module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden = args[0]
@@ -264,9 +297,33 @@ def try_narrowing(model: PreTrainedModel) -> bool:
     agrees = narrow is not None and not float((narrow - whole).abs().max()) > rounding * spread
     if agrees:
         _WHOLE.discard(model)
+        _find_linear_head(model, batch)
     return agrees
 
 
+def _find_linear_head(model: PreTrainedModel, batch: Batch) -> None:
+    """Note where the logits are the output of a linear layer, so that likelihoods can be made of its inputs."""
+    _LINEAR_HEAD.discard(model)
+    head: Any = model.get_output_embeddings()
+    if not isinstance(head, torch.nn.Linear):
+        return
+    outputs: list[Tensor] = []
+
+    def raised(_module: Any, _args: Any, output: Tensor) -> Tensor:
+        # so far from zero that a cap or a factor behind the head shows
+        outputs.append(1000 * output)
+        return outputs[0]
+
+    hook = head.register_forward_hook(raised)
+    with torch.no_grad():
+        logits = Pass(model, batch).logits
+    hook.remove()
+    if outputs and logits is not None and torch.equal(outputs[0], logits):
+        _LINEAR_HEAD.add(model)
+
+
+_LINEAR_HEAD: "WeakSet[PreTrainedModel]" = WeakSet()
+"""Models whose logits are the output of a linear layer, not changed afterwards."""
 _WHOLE: "WeakSet[PreTrainedModel]" = WeakSet()
 """Models whose head or last MLP must process whole rows."""
 

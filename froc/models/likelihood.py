@@ -1,7 +1,8 @@
 """Negative log-likelihood of tokens with little memory: logits are the largest tensor of a step.
 
 torch's cross-entropy keeps a float32 copy of half-precision logits and their log-softmax, and allocates two more
-tensors of that size in the backward pass. This keeps the logits and allocates one.
+tensors of that size in the backward pass. `token_nll` keeps the logits and allocates one; `linear_nll` keeps none of that
+size and computes the logits twice, a chunk of positions at a time.
 """
 
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 ELEMENTS = 2**21
-"""Number of logits processed in float32 at a time."""
+"""Number of logits of `token_nll` processed in float32 at a time on a CPU: what its caches hold."""
+CHUNK = 2**24
+"""Number of logits processed at a time elsewhere (64 MiB in float32), and by `linear_nll`."""
 
 
 def token_nll(logits: Tensor, target: Tensor) -> Tensor:
@@ -44,16 +47,103 @@ class _TokenNLL(torch.autograd.Function):
         for part in _parts(logits):
             # written into the result where that has the same precision
             gradient = torch.sub(logits[part], total[part, None], out=grad[part] if exact else None)
-            gradient.exp_()[torch.arange(len(gradient)), target[part]] -= 1.0
-            gradient *= grads[0][part, None]
+            _differentiated(gradient, target[part], grads[0][part])
             if not exact:
                 grad[part] = gradient
         return grad, None
 
 
+def linear_nll(
+    states: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, dtype: torch.dtype | None = None
+) -> Tensor:
+    """`token_nll` of the logits of a linear layer, without more than a chunk of these in memory.
+
+    states: (N, D) inputs; weight: (V, D). dtype: in which they are multiplied, as autocast would have it; their own by default.
+    """
+    nll: Tensor = _LinearNLL.apply(states, weight, bias, target, dtype or weight.dtype)
+    return nll
+
+
+class _LinearNLL(torch.autograd.Function):
+    """The logits are computed again in the backward pass, and each chunk's gradient goes on to states and weight at once."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        wide = torch.promote_types(dtype, torch.float32)
+        total, picked = (states.new_empty(len(states), dtype=wide) for _ in range(2))
+        factors = _in_dtype(states, weight, bias, dtype)
+        for part in chunks_of(len(states), len(weight)):
+            logits = _linear(factors, part)
+            total[part] = logits.to(wide).logsumexp(-1)
+            picked[part] = logits.gather(-1, target[part, None])[:, 0].to(wide)
+        total.masked_fill_(total.isposinf(), torch.nan)
+        ctx.save_for_backward(states, weight, bias, target, total)
+        ctx.dtype = dtype
+        return total - picked
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        states, weight, bias, target, total = ctx.saved_tensors
+        wanted = [bool(needed) for needed in ctx.needs_input_grad[:3]]
+        ours = [
+            torch.zeros_like(t) if needed else None for t, needed in zip((states, weight, bias), wanted, strict=True)
+        ]
+        of_states, of_weight, of_bias = ours
+        factors = _in_dtype(states, weight, bias, ctx.dtype)
+        for part in chunks_of(len(states), len(weight)):
+            gradient = _linear(factors, part).to(total.dtype).sub_(total[part, None])
+            _differentiated(gradient, target[part], grads[0][part])
+            if of_bias is not None:
+                of_bias += gradient.sum(0).to(of_bias)
+            gradient = gradient.to(ctx.dtype)
+            if of_states is not None:
+                of_states[part] = (gradient @ factors[1]).to(of_states)
+            if of_weight is not None and of_weight.dtype == ctx.dtype:
+                of_weight.addmm_(gradient.T, factors[0][part])
+            elif of_weight is not None:
+                of_weight += (gradient.T @ factors[0][part]).to(of_weight)
+        return *ours, None, None
+
+
+def _in_dtype(
+    states: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    return states.detach().to(dtype), weight.detach().to(dtype), None if bias is None else bias.detach().to(dtype)
+
+
+def _linear(factors: tuple[Tensor, Tensor, Tensor | None], part: slice) -> Tensor:
+    states, weight, bias = factors
+    # autocast would cast the whole weight once more for every chunk
+    with torch.autocast(states.device.type, enabled=False):
+        return torch.nn.functional.linear(states[part], weight, bias)
+
+
+def _differentiated(centred: Tensor, target: Tensor, grad: Tensor) -> None:
+    """(n, V) logits less their log-sum-exp -> the gradient in the logits, in place."""
+    # by index tensors the host would wait for the device
+    there = target[:, None]
+    probability = centred.exp_().gather(-1, there)
+    centred.scatter_(-1, there, probability - 1.0)
+    centred *= grad[:, None]
+
+
+def linear_saves_memory(positions: int, vocabulary: int) -> bool:
+    """Whether `linear_nll` needs less than `token_nll`, which keeps all logits and their gradient: from two chunks on."""
+    return positions * vocabulary > 2 * CHUNK
+
+
+def chunks_of(positions: int, vocabulary: int, elements: int | None = None) -> Iterator[slice]:
+    """Slices of positions that have at most `CHUNK` (`elements`) logits each, or one position's."""
+    size = max(1, (elements or CHUNK) // vocabulary)
+    return (slice(start, start + size) for start in range(0, positions, size))
+
+
 def _parts(logits: Tensor) -> Iterator[slice]:
-    size = max(1, ELEMENTS // logits.shape[-1])
-    return (slice(start, start + size) for start in range(0, len(logits), size))
+    positions, vocabulary = logits.shape
+    return chunks_of(positions, vocabulary, ELEMENTS if logits.device.type == "cpu" else CHUNK)
 
 
 def widened(values: Tensor) -> Tensor:

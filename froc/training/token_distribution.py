@@ -42,13 +42,13 @@ class TokenDistribution:
         """Store the distributions of one pass."""
         every = Forward([(result, np.arange(len(index)), np.arange(len(index)))])
         where = self._first[torch.from_numpy(index).to(self._first.device)[every.row]] + every.place
-        logits = every.logits.float()
-        ids = None
-        if self._few is not None:
-            # the target comes first, whatever its probability
-            ids = logits.scatter(-1, every.target[:, None], torch.inf).topk(self._few).indices
-            self._ids[where] = ids.int()
-        self._logp[where] = buckets(logits, ids)
+        for part, logits in result.logit_chunks():
+            ids = None
+            if self._few is not None:
+                # the target comes first, whatever its probability
+                ids = logits.scatter(-1, every.target[part, None], torch.inf).topk(self._few).indices
+                self._ids[where[part]] = ids.int()
+            self._logp[where[part]] = buckets(logits, ids).to(self._logp)
 
     def of(self, row: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
         """(N, K) log-probabilities, and (N, K - 1) token ids, or (0,) where the buckets are the vocabulary."""
