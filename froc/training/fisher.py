@@ -32,6 +32,8 @@ ROWS = 32
 """Rows per pass: activations are kept for the backward pass."""
 ELEMENTS = 2**26
 """Elements of per-row gradients processed at a time."""
+ROUNDING = 2.0**-20
+"""Share of a row's largest gradient below which a position's is taken for 0."""
 LOGITS = 2**21
 """Logits processed in float64 at a time."""
 
@@ -83,8 +85,10 @@ def spectra(
     seen = dict.fromkeys(layers, 0)
     for trace in traces(model, layers, rows, seed):
         for name, (x, g) in trace.items():
-            # positions that no answer depends on (padding; prompts in the last block) have gradient exactly 0
-            read = (g != 0).any(-1)
+            # positions that no answer depends on (padding; prompts in the last block; queries of a row's first token) have gradient 0,
+            # exactly or, where a device's attention rounds, nearly
+            size = g.abs().amax(-1)
+            read = size > ROUNDING * size.amax(-1, keepdim=True)
             x, g = x[read], g[read]
             seen[name] += len(x)
             inner[name] = inner[name].addmm_(x.T, x) if name in inner else x.T @ x

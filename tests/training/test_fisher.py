@@ -203,6 +203,17 @@ def test_labels_are_the_same_however_rows_are_cut_and_passes_recomputed(monkeypa
         assert not torch.allclose(whole[name].output_values, with_another_seed[name].output_values, rtol=1e-3)
 
 
+def test_factors_are_the_same_whatever_computes_attention() -> None:
+    """A row's first query has no gradient: where attention is computed in one piece, rounding leaves it one."""
+    rows = encoded(12, V, most=9)
+    inputs = {}
+    for attention in ("eager", "sdpa"):
+        model = llama(V, attn_implementation=attention)
+        name = "model.layers.0.self_attn.q_proj.weight"
+        inputs[attention] = spectra(model, linear_layers(model, [name]), rows, seed=0)[name].input_values
+    assert torch.allclose(inputs["eager"], inputs["sdpa"], rtol=1e-4)
+
+
 def test_the_diagonal_is_the_same_however_many_rows_are_multiplied_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model, rows = _model("llama"), encoded(9, V)
     layers = _linear(model)
