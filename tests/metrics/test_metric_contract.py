@@ -1,6 +1,5 @@
 """The contract that every metric keeps on a real model, and the judge of entailment, which is one."""
 
-import copy
 import math
 from dataclasses import replace
 from functools import cache
@@ -10,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+from transformers import AutoTokenizer, BertForSequenceClassification
 
 from froc.data.splits import Sealed, SearchView
-from froc.data.task import FORGETTING, UTILITY, Query, Row
+from froc.data.task import FORGETTING, UTILITY, Row
 from froc.errors import InputError
 from froc.measuring.measurement import Measurement
 from froc.measuring.metric import Metric
@@ -23,35 +22,15 @@ from froc.metrics.entailment import Entailment, _judge
 from froc.metrics.rouge_l import words
 from froc.models.base import Base
 from froc.models.batches import Encoded, encode
-from froc.plugins import find, make, names
+from froc.plugins import find, make
+from tests.metrics.measurable import VARIANTS, random_judge, rich_view, weaker
 from tests.metrics.test_metrics import of_texts, scored
-
-VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    *((name, {}) for name in names(Metric)),
-    *(("membership", {"score": score}) for score in ("loss", "zlib", "min_k_pp", "reference", "gradient")),
-    ("membership", {"over": 1}),
-    *(("truth_ratio", {"form": form, "mean": mean}) for form in ("ratio", "margin") for mean in ("arithmetic", "geometric")),
-    ("knn_hit", {"layer": 0, "k": 3}),
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def judge(base: Base, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A classifier of random weights."""
-    folder = tmp_path_factory.mktemp("judge")
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(base.tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        max_position_embeddings=130, id2label={0: "NOT_ENTAILMENT", 1: "ENTAILMENT"}, label2id={"NOT_ENTAILMENT": 0, "ENTAILMENT": 1},
-        initializer_range=0.5,
-    )  # fmt: skip
-    made: Any = BertForSequenceClassification(config)
-    made.save_pretrained(folder)
-    base.tokenizer.save_pretrained(folder)
-    expected = AutoTokenizer.from_pretrained(folder)
-    expected.pad_token = expected.eos_token
-    expected.save_pretrained(folder)
-    return str(folder)
+    return random_judge(base, tmp_path_factory.mktemp("judge"))
 
 
 def test_entailment_is_the_judges_probability(judge: str, tmp_path: Path) -> None:
@@ -113,43 +92,14 @@ def test_a_judge_that_cannot_judge_is_refused(judge: str, tmp_path: Path) -> Non
 @pytest.fixture(scope="module")
 def rich(parts: tuple[SearchView, Sealed]) -> SearchView:
     """A dozen queries of either pool that every metric can measure."""
-    view = parts[0]
-    strange = tuple(Row(f"who made {word}?", word, "none") for word in ("amber zither", "olive engine", "rusty hammer"))
-
-    def more(row: Row, i: int) -> Row:
-        others = ("velvet temple", "misty jacket", "quiet ribbon")[: 1 + i % 3]
-        return replace(
-            row, others=tuple(o for o in others if o != row.answer), restated=f"it is {row.answer}" if i % 2 else ""
-        )
-
-    def query(query: Query, i: int) -> Query:
-        return replace(query, row=more(query.row, i))
-
-    result = {
-        pool: tuple(query(q, i) for i, q in enumerate(queries_of_risk[:12]))
-        for pool, queries_of_risk in view.queries.items()
-    }
-    forget = view.forget + tuple(
-        Row(f"and what has {i}?", q.row.answer, f"twin {i}") for i, q in enumerate(result[FORGETTING])
-    )
-    # one question is also another person's
-    first = result[FORGETTING][0]
-    result[FORGETTING] = (*result[FORGETTING], Query("twin", "twin", replace(first.row, question="and?", group="twin")))
-    return replace(view, queries=result, forget=forget, holdout=strange)
+    return rich_view(parts[0])
 
 
 @pytest.fixture(scope="module")
 def retrained(base: Base, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A model of the base's shape that knows less."""
-    folder = tmp_path_factory.mktemp("retrained")
     base.restore()
-    expected: Any = copy.deepcopy(base.model)
-    with torch.no_grad():
-        for p in expected.parameters():
-            p.mul_(0.8)
-    expected.save_pretrained(folder)
-    base.tokenizer.save_pretrained(folder)
-    return str(folder)
+    return weaker(base, tmp_path_factory.mktemp("retrained"))
 
 
 @pytest.fixture
