@@ -1,6 +1,7 @@
 """Every method, metric and attack on the device, against the CPU."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,7 +49,7 @@ def _trained(runner: TrialRunner, name: str) -> tuple[Outcome, Mapping[str, Tens
 
 
 def _length(change: Mapping[str, Tensor]) -> float:
-    return sum(float(value.double().square().sum()) for value in change.values()) ** 0.5
+    return math.sqrt(sum(float(value.double().square().sum()) for value in change.values()))
 
 
 @pytest.mark.parametrize("name", METHODS)
