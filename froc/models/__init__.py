@@ -5,6 +5,7 @@
     model_name  training_options   values of options, checked before torch is imported
     weights_digest                 one digest of a model's weights, read from files without torch
     trainable                      which parameters trials may change: all, some layers, LoRA adapters
+    experts                        mixtures of experts: what adapters change, and the router
     batches  forward  hooks  likelihood   rows as tensors; one pass; reading and changing hidden states; log-probabilities
     generation                     answers that a model writes
     compute  onednn                precision and compilation; faster linear layers on some CPUs

@@ -17,6 +17,7 @@ from froc import hashing
 from froc.atomic import replacing
 from froc.errors import InputError
 from froc.models import adapters, architecture, weights_digest
+from froc.models.experts import refuse_packed_experts
 from froc.models.forward import try_narrowing
 from froc.models.hooks import blocks
 from froc.models.model_name import refuse_absent
@@ -116,9 +117,9 @@ def load(
     kind: torch.dtype = getattr(torch, dtype or natural_dtype(place, train))
     adapter = adapters.read(Path(name))
     if adapter is None:
-        model, notes = _read(name, kind)
+        model, notes = _read(name, kind, n_adapters)
     else:
-        model = adapter.merged(lambda base: _read(base, kind)[0], adapter_base)
+        model = adapter.merged(lambda base: _read(base, kind, n_adapters)[0], adapter_base)
         notes = (adapter.note,)
     tokenizer = _tokenizer(name, adapter, adapter_base)
     loaded: Any = model
@@ -138,13 +139,14 @@ def wrap(
     return Base(name, model, tokenizer, parse(train, model, n_adapters), known)
 
 
-def _read(name: str, kind: torch.dtype) -> tuple[PreTrainedModel, tuple[str, ...]]:
+def _read(name: str, kind: torch.dtype, n_adapters: int = 1) -> tuple[PreTrainedModel, tuple[str, ...]]:
     folder = Path(name)
     if folder.is_dir():
         _refuse_pickle(folder)
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
         architecture.refuse_config(name, config)
+        refuse_packed_experts(name, config, n_adapters)
         return architecture.read(name, config, kind)
     except (OSError, ValueError, KeyError) as error:
         raise _unreadable(name, error) from error

@@ -20,6 +20,8 @@ from transformers import PreTrainedModel
 from froc import hashing
 from froc.errors import InputError
 from froc.models.device_room import copied, on_host
+from froc.models.experts import adapter_targets
+from froc.models.hooks import blocks, blocks_path
 from froc.models.training_options import read_scope
 
 Weights = dict[str, Tensor]
@@ -171,24 +173,35 @@ class Full(TrainableParameters):
 
 
 class Lora(TrainableParameters):
-    """Low-rank adapters on every linear layer of the blocks, float32 or wider; the base is frozen (Hu et al. 2106.09685)."""
+    """Low-rank adapters on every linear layer of the blocks, float32 or wider; the base is frozen (Hu et al. 2106.09685).
 
-    def __init__(self, model: PreTrainedModel, *, rank: int = 8, alpha: int = 16, n_adapters: int = 1) -> None:
-        from peft import LoraConfig, inject_adapter_in_model
+    Of a mixture of experts, adapters change the linear layers and the experts, but not the routers. experts, router: whether
+    these are changed.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, *, rank: int = 8, alpha: int = 16, n_adapters: int = 1, experts: bool = True,
+        router: bool = False,
+    ) -> None:  # fmt: skip
         from peft.tuners.lora import LoraLayer
+        from peft.tuners.lora.layer import ParamWrapper
 
         self.n_adapters, self._model = n_adapters, model
         model.requires_grad_(False)
-        with warnings.catch_warnings():
-            # peft warns about several adapters in one model, which is intended
-            warnings.filterwarnings("ignore", message="Already found a `peft_config`")
-            for adapter_index in range(n_adapters):
-                config = LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")
-                inject_adapter_in_model(config, model, adapter_name=f"m{adapter_index}")
-        self._layers: dict[str, Any] = {n: m for n, m in model.named_modules() if isinstance(m, LoraLayer)}
+        _insert_adapters(model, {"r": rank, "lora_alpha": alpha}, n_adapters, experts=experts, router=router)
+        self._layers: dict[str, Any] = {}
+        self._weights: dict[str, Any] = {}
+        """Name of an adapted parameter in the model without adapters -> its layer."""
+        for path, module in model.named_modules():
+            if isinstance(module, ParamWrapper):
+                whole = f"{_plain(path)}.{module.parameter_name}"
+                self._layers[whole.removesuffix(".weight")] = self._weights[whole] = module
+                module.forward = _ExpertForward(self, module)
+            elif isinstance(module, LoraLayer):
+                self._layers[path] = self._weights[f"{path}.weight"] = module
+                module.forward = _PackedForward(self, module)
+        self._base_names = {id(layer): name for name, layer in self._weights.items()}
         self._scale = alpha / rank
-        for layer in self._layers.values():
-            layer.forward = _PackedForward(self, layer)
         for adapter_index in range(n_adapters):
             for parameter in self.parameters(adapter_index).values():
                 # peft gives them the base's type: in bfloat16 nearly every step of a usual length rounds to nothing
@@ -196,7 +209,7 @@ class Lora(TrainableParameters):
         self.reset(0)
 
     def parameters(self, adapter_index: int = 0) -> dict[str, Parameter]:
-        """name -> factor A (rank, in) or B (out, rank) of each adapted layer."""
+        """name -> factor A (rank, in) or B (out, rank) of each adapted layer; experts' factors lie side by side."""
         factors: dict[str, Parameter] = {}
         for name, layer in self._layers.items():
             factors[f"{name}.lora_A"] = layer.lora_A[f"m{adapter_index}"].weight
@@ -205,7 +218,7 @@ class Lora(TrainableParameters):
 
     def base_name(self, name: str) -> str:
         """Weight of the adapted layer."""
-        return name.rpartition(".")[0] + ".weight"
+        return self._base_names[id(self._layers[name.rpartition(".")[0]])]
 
     @torch.no_grad()
     def reset(self, seed: int, adapter_index: int = 0) -> None:
@@ -239,10 +252,10 @@ class Lora(TrainableParameters):
         for name, value in self._model.state_dict().items():
             if ".lora_" in name:
                 continue
-            plain = name.replace(".base_layer.", ".")
-            layer = self._layers.get(plain.rpartition(".")[0])
+            plain = _plain(name)
+            layer = self._weights.get(plain)
             # weights without a change are kept bit by bit; adding 0 would change -0.0
-            if layer is not None and plain.endswith(".weight") and layer.lora_B["m0"].weight.any():
+            if layer is not None and layer.lora_B["m0"].weight.any():
                 value = value + layer.get_delta_weight("m0").to(value)
             state[plain] = value
         return state
@@ -251,8 +264,8 @@ class Lora(TrainableParameters):
     def merge(self) -> None:
         """Add the active adapter's change to each adapted weight, and set the adapter to zero."""
         adapter_index = f"m{self.active[0]}"
-        for layer in self._layers.values():
-            weight = layer.base_layer.weight
+        for name, layer in self._weights.items():
+            weight = getattr(layer.get_base_layer(), name.rpartition(".")[2])
             weight.add_(layer.get_delta_weight(adapter_index).to(weight))
             layer.lora_B[adapter_index].weight.zero_()
 
@@ -297,6 +310,47 @@ class _PackedForward:
         return base + self._scope.adapter_output(self._layer, x).to(base.dtype)
 
 
+class _ExpertForward:
+    """Forward of a module whose parameter is adapted: peft's own, which adds the change to the parameter for one pass."""
+
+    def __init__(self, scope: Lora, layer: Any) -> None:
+        self._scope, self._layer = scope, layer
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not self._scope.active:
+            return self._layer.base_layer(*args, **kwargs)
+        return type(self._layer).forward(self._layer, *args, **kwargs)
+
+
+def _insert_adapters(
+    model: PreTrainedModel, size: Mapping[str, int], n_adapters: int, *, experts: bool, router: bool
+) -> None:
+    """Put peft's layers into a model, `n_adapters` adapters each."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    targets = adapter_targets(model)
+    place: torch.nn.Module = model
+    chosen: dict[str, Any] = {"target_modules": "all-linear"}
+    if targets is not None:
+        if n_adapters > 1:
+            raise InputError("experts see the tokens of all rows mixed; give --pack 1")
+        # peft widens what is asked for in a whole model; in the list of blocks it takes the names as they are
+        place = blocks(model)
+        adapted = (targets.experts if experts else ()) + (targets.routers if router else ())
+        chosen = {"target_modules": list(targets.linear), "target_parameters": list(adapted)}
+    with warnings.catch_warnings():
+        # peft warns about several adapters in one model, which is intended
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+        for adapter_index in range(n_adapters):
+            config = LoraConfig(**size, **chosen, task_type="CAUSAL_LM")
+            inject_adapter_in_model(config, place, adapter_name=f"m{adapter_index}")
+
+
+def _plain(name: str) -> str:
+    """A name in the model without adapters; peft nests the wrappers of several parameters of one module."""
+    return re.sub(r"\.base_layer(?=\.|$)", "", name)
+
+
 def parse(text: str, model: PreTrainedModel, n_adapters: int = 1) -> TrainableParameters:
     """Trainable parameters from `full`, `layers:last=2`, `layers:first=2` or `lora:rank=8,alpha=16`; InputError for anything else.
 
@@ -305,14 +359,15 @@ def parse(text: str, model: PreTrainedModel, n_adapters: int = 1) -> TrainablePa
     kind, numbers = read_scope(text, n_adapters)
     if kind == "lora":
         rank = numbers.get("rank", 8)
-        return Lora(model, rank=rank, alpha=numbers.get("alpha", 2 * rank), n_adapters=n_adapters)
+        experts, router = bool(numbers.get("experts", 1)), bool(numbers.get("router", 0))
+        return Lora(
+            model, rank=rank, alpha=numbers.get("alpha", 2 * rank), n_adapters=n_adapters, experts=experts, router=router
+        )  # fmt: skip
     return Full(model, _within(model, numbers) if kind == "layers" else "")
 
 
 def _within(model: PreTrainedModel, ends: Mapping[str, int]) -> str:
     """Pattern of the parameters of the first or last blocks."""
-    from froc.models.hooks import blocks, blocks_path
-
     layers = len(blocks(model))
     count = min(next(iter(ends.values())), layers)
     layers_kept = range(count) if "first" in ends else range(layers - count, layers)

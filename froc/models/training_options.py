@@ -7,6 +7,9 @@ PRECISIONS = ("off", "bfloat16", "float16")
 DTYPES = ("float32", "bfloat16", "float16")
 """Types of parameters."""
 
+SWITCHES = ("experts", "router")
+"""Parts of a mixture of experts that adapters change (1) or leave alone (0)."""
+
 
 def read_scope(text: str, n_adapters: int = 1) -> tuple[str, dict[str, int]]:
     """Kind and numbers of a scope, from texts such as `full`, `layers:last=2` or `lora:rank=8`; InputError for other texts.
@@ -22,8 +25,9 @@ def read_scope(text: str, n_adapters: int = 1) -> tuple[str, dict[str, int]]:
         numbers = {name: int(value) for name, value in options.items()}
     except ValueError as error:
         raise InputError(f"--train {text} is not understood; write full, layers:last=2 or lora:rank=8") from error
-    allowed = {"full": set(), "layers": {"first", "last"}, "lora": {"rank", "alpha"}}.get(kind)
-    bad = allowed is None or not set(numbers) <= allowed or any(value < 1 for value in numbers.values())
+    allowed = {"full": set(), "layers": {"first", "last"}, "lora": {"rank", "alpha", *SWITCHES}}.get(kind)
+    bad = allowed is None or not set(numbers) <= allowed
+    bad = bad or any(value not in (0, 1) if name in SWITCHES else value < 1 for name, value in numbers.items())
     if bad or (kind == "layers" and len(numbers) != 1):
         raise InputError(f"--train {text} is not understood; write full, layers:last=2 or lora:rank=8")
     if n_adapters > 1 and kind != "lora":
