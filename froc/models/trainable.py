@@ -323,7 +323,7 @@ class _ExpertForward:
 
 
 def _insert_adapters(
-    model: PreTrainedModel, size: Mapping[str, int], n_adapters: int, *, experts: bool, router: bool
+    model: PreTrainedModel, size: dict[str, Any], n_adapters: int, *, experts: bool, router: bool
 ) -> None:
     """Put peft's layers into a model, `n_adapters` adapters each."""
     from peft import LoraConfig, inject_adapter_in_model
