@@ -193,13 +193,14 @@ class Lora(TrainableParameters):
         self._weights: dict[str, Any] = {}
         """Name of an adapted parameter in the model without adapters -> its layer."""
         for path, module in model.named_modules():
+            layer: Any = module
             if isinstance(module, ParamWrapper):
                 whole = f"{_plain(path)}.{module.parameter_name}"
-                self._layers[whole.removesuffix(".weight")] = self._weights[whole] = module
-                module.forward = _ExpertForward(self, module)
+                self._layers[whole.removesuffix(".weight")] = self._weights[whole] = layer
+                layer.forward = _ExpertForward(self, layer)
             elif isinstance(module, LoraLayer):
-                self._layers[path] = self._weights[f"{path}.weight"] = module
-                module.forward = _PackedForward(self, module)
+                self._layers[path] = self._weights[f"{path}.weight"] = layer
+                layer.forward = _PackedForward(self, layer)
         self._base_names = {id(layer): name for name, layer in self._weights.items()}
         self._scale = alpha / rank
         for adapter_index in range(n_adapters):
