@@ -50,6 +50,7 @@ def bench(
         bool, typer.Option(help="Count the stops and mixes that a search would try.", rich_help_panel=options.TRAINING)
     ] = True,
     autocast: options.Autocast = None,
+    measure_dtype: options.MeasureDtype = None,
     checkpointing: options.Checkpointing = False,
     compiled: options.Compiled = False,
     device: options.Device = None,
@@ -70,7 +71,7 @@ def bench(
         raise InputError("--steps must be at least 1")
     settings = Settings(
         budget=dict.fromkeys(named_risks.BASIC, 0.1), methods=tuple(name.strip() for name in methods.split(",") if name.strip()),
-        batch=batch, train=train, pack=pack, sweep=sweep, autocast=autocast,
+        batch=batch, train=train, pack=pack, sweep=sweep, autocast=autocast, measure_dtype=measure_dtype,
     )  # fmt: skip
     settings.check()
     machine = Machine(device, dtype, checkpointing, compiled)

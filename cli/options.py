@@ -254,6 +254,14 @@ Autocast = Annotated[
         rich_help_panel=TRAINING,
     ),
 ]
+MeasureDtype = Annotated[
+    str | None,
+    typer.Option(
+        help="float32 or bfloat16: precision of matrix products in measuring, the same for base and candidates.",
+        show_default="that of the parameters",
+        rich_help_panel=RISKS,
+    ),
+]
 Checkpointing = Annotated[
     bool,
     typer.Option(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from froc.search.settings import Settings
 
 UNSEEDED_AT_DEFAULT = (
-    "population", "sample", "weights", "radius", "sequential", "objective", "weighing", "train", "pack", "sweep", "autocast",
+    "population", "sample", "weights", "radius", "sequential", "objective", "weighing", "train", "pack", "sweep", "autocast", "measure_dtype",
     "parallel", "until", "later", "relative", "before",
 )  # fmt: skip
 """Settings that came later: where they are not used, the embedded task's questions stay what they were."""
@@ -142,6 +142,7 @@ def build_job(
     else:
         raise InputError("no base model; give --model PATH_OR_HUB_ID, or model = ... in task.toml")
     progress("loading the model", 1, 1)
+    base = models.measured_as(base, settings.measure_dtype)
     refuse_rows(base, task, view, measured)
     if wants_retrained and view.retrained is not None:
         models.refuse_unlike(base, Path(view.retrained))

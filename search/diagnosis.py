@@ -79,7 +79,8 @@ def _seen(base: Base, view: SearchView, pool: str) -> Observation:
 
 def _look(base: Base, view: SearchView, rows: tuple[Row, ...], observables: frozenset[Observable]) -> Observation:
     encoded = encode(base.tokenizer, rows, view.template, Limits.of(base.model))
-    return observe(base.model, base.tokenizer, encoded, rows, observables)
+    with base.measuring():
+        return observe(base.model, base.tokenizer, encoded, rows, observables)
 
 
 def _utility(seen: Observation) -> float:

@@ -118,7 +118,7 @@ def executor_maker(
     recipe = WorkerSpec(
         model=base.name, digest=base.digest, dtype=base.dtype, train=settings.train, members=settings.pack,
         view=job.view, measures=measures(settings), batch=settings.batch, seed=settings.seed,
-        limits=settings.steering, swept=settings.sweep, autocast=settings.autocast,
+        limits=settings.steering, swept=settings.sweep, autocast=settings.autocast, measure_dtype=settings.measure_dtype,
         checkpointing=machine.checkpointing, compiled=machine.compiled,
     )  # fmt: skip
     if crew[0] != "ray":

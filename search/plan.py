@@ -173,7 +173,7 @@ def make_plan(
             "methods": list(space), "trials": settings.trials, "sampler": settings.sampler, "pruner": settings.pruner,
             "objective": settings.objective, "seed": settings.seed, "batch": settings.batch, "candidates": candidates,
             "train": settings.train, "pack": settings.pack, "sweep": settings.sweep, "autocast": settings.autocast, "parallel": settings.parallel, "until": settings.until,
-            "shared": settings.storage is not None,
+            "shared": settings.storage is not None, **({"measure_dtype": settings.measure_dtype} if settings.measure_dtype else {}),
             "space": written(space), **({"weighing": vars(settings.weighing)} if settings.objective == "froc" else {}),
         },
         **({"rates": dict(rates)} if rates else {}),
@@ -181,7 +181,9 @@ def make_plan(
         **({"after": after.plan_entry} if after else {}),
         **({"questions": task.questions} if task.questions is not None else {}),
         **({"tokenizer": known} if (known := vocabulary.judge(task, base.tokenizer)) else {}),
-        "environment": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "environment": {
+            "python": platform.python_version(), **{name: version(name) for name in PACKAGES}, "measured-in": base.measuring_dtype
+        },
     }  # fmt: skip
     document["plugins"] = provenance.outside(document)
     return Plan(document, claim, candidates, (*task.notes, *notes, *more))

@@ -49,9 +49,11 @@ class Target:
 
 
 def environment(base: Base) -> dict[str, str]:
-    """The measuring environment: versions, as in a plan, and the kind of device."""
+    """The measuring environment: versions and precision, as in a plan, and the kind of device."""
     versions = {name: version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), "device": base.device.type, **versions}
+    return {
+        "python": platform.python_version(), "device": base.device.type, **versions, "measured-in": base.measuring_dtype
+    }  # fmt: skip
 
 
 def refuse_other_job(job: Job, plan: Mapping[str, Any]) -> None:

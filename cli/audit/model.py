@@ -81,6 +81,7 @@ def model(
     allow_vacuous: options.AllowVacuous = False,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    measure_dtype: options.MeasureDtype = None,
     json_: Annotated[
         bool,
         typer.Option(
@@ -115,7 +116,7 @@ def model(
         budget=named_risks.budgets_of_profile(*words.budgets(budget), profile, defined), confidence=confidence,
         metrics=words.per_risk(metric or [], "metric", str) | defined, trials=1, candidates=1, sampler="random", pruner="none",
         bound=bound, population=words.per_risk(population or [], "population", str), radius=radius, joint=joint,
-        share=search_share, openings=openings, reopen=reopen, sweep=False, allow_vacuous=allow_vacuous,
+        share=search_share, openings=openings, reopen=reopen, sweep=False, measure_dtype=measure_dtype, allow_vacuous=allow_vacuous,
         relative=tuple(relative or ()),
     )  # fmt: skip
     settings.check()

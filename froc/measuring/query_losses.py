@@ -153,6 +153,11 @@ def refuse_unfit(
 
 def _with_base(base: Base, probe: Probe) -> Probe:
     """The probe with the base model's scores and observations, where the loss or the metric reads them."""
+    with base.measuring():
+        return _started(base, probe)
+
+
+def _started(base: Base, probe: Probe) -> Probe:
     if "base" in probe.observables:
 
         def began(form: Form) -> Form:
@@ -175,7 +180,8 @@ def _with_base(base: Base, probe: Probe) -> Probe:
 
 def observe_probe(base: Base, probe: Probe, places: Sequence[int] | None = None) -> Observation:
     """What the model in its current state does with the plain queries, or with those at `places`."""
-    return ObservationCache(base).observation(probe, places)
+    with base.measuring():
+        return ObservationCache(base).observation(probe, places)
 
 
 def scores(base: Base, probe: Probe, places: Sequence[int] | None = None) -> NDArray[np.float64]:
@@ -219,9 +225,17 @@ def measured(
     places: risk -> indices of its queries, all by default. Risks on the same queries share forward passes; an attack that
     changes the model runs once for all risks that use it with the same material.
     """
-    judge = judge or _losses
+    with base.measuring():
+        losses = _measured(base, probes, places or {}, judge or _losses)
+    return {risk: worst(np.stack(every), axis=0) for risk, every in losses.items()}
+
+
+def _measured(
+    base: Base, probes: Sequence[Probe], places: Mapping[str, Sequence[int] | None], judge: "Judge"
+) -> dict[str, list[NDArray[np.int16]]]:
+    """risk -> losses of each form."""
     losses: dict[str, list[NDArray[np.int16]]] = {probe.risk: [] for probe in probes}
-    where = {probe.risk: None if places is None else places.get(probe.risk) for probe in probes}
+    where = {probe.risk: places.get(probe.risk) for probe in probes}
     cache = ObservationCache(base, probes)
     for probe in (probe for probe in probes if not probe.measurement.attacks):
         observation = cache.observation(probe, where[probe.risk])
@@ -231,7 +245,7 @@ def measured(
         wanted = [(probe, k) for probe in same for k, a in enumerate(probe.measurement.attacks) if a == attack]
         for probe, loss in _under(base, attack, wanted, where, judge):
             losses[probe.risk].append(loss)
-    return {risk: worst(np.stack(every), axis=0) for risk, every in losses.items()}
+    return losses
 
 
 def _under(

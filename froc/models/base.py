@@ -1,6 +1,7 @@
 """The base model: loaded as safetensors, restored in memory between trials, saved again. No pickle, no remote code."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class Base:
     trainable: the parameters that trials may change.
     digest: SHA-256 over the base parameters' names and bytes.
     notes: choices made when it was loaded.
+    measured_in: precision of matrix products in measuring; empty for that of the parameters.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Base:
     trainable: TrainableParameters
     digest: str
     notes: tuple[str, ...] = ()
+    measured_in: str = ""
 
     @property
     def dtype(self) -> str:
@@ -57,6 +60,19 @@ class Base:
     def device(self) -> torch.device:
         """The model's device."""
         return next(self.model.parameters()).device
+
+    @property
+    def measuring_dtype(self) -> str:
+        """Name of the precision in which matrix products are computed while the model is measured."""
+        return self.measured_in or self.dtype
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Context of every pass that measures this model, the base as its candidates; log-softmaxes stay float32."""
+        half = self.measuring_dtype != self.dtype
+        # without a cache, since attacks change parameters between passes
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half, cache_enabled=False):
+            yield
 
     def restore(self, seed: int = 0, adapter_index: int = 0) -> None:
         """Restore the base model in memory.
@@ -94,6 +110,18 @@ def default_device() -> str:
 def natural_dtype(device: str, train: str) -> str:
     """Default dtype of parameters: bfloat16 for a frozen base on cuda, else float32, since bfloat16 loses small updates."""
     return "bfloat16" if device.startswith("cuda") and train.startswith("lora") else "float32"
+
+
+def measured_as(base: Base, precision: str | None) -> Base:
+    """The base with matrix products of measuring in a precision; None for that of the parameters. InputError where it has none."""
+    if precision is None:
+        return base
+    if base.dtype not in ("float32", precision):
+        raise InputError(
+            f"--measure-dtype {precision} does not go with parameters in {base.dtype}, which are measured as they are; leave it out, "
+            "or give --dtype float32"
+        )
+    return replace(base, measured_in=precision)
 
 
 def load(

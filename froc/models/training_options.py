@@ -7,6 +7,8 @@ PRECISIONS = ("off", "bfloat16", "float16")
 DTYPES = ("float32", "bfloat16", "float16")
 """Types of parameters."""
 
+MEASURING = ("float32", "bfloat16")
+"""Precisions of matrix products in measuring."""
 SWITCHES = ("experts", "router")
 """Parts of a mixture of experts that adapters change (1) or leave alone (0)."""
 

@@ -6,6 +6,7 @@ of fold k - 1.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from froc.data.splits import SearchView
@@ -37,6 +38,7 @@ def extend(
     if task.earlier is not None:
         queries |= {str(place): request_queries for place, request_queries in enumerate(task.earlier.searched, start=1)}
     start = original() if original is not None else None
+    start = start and replace(start, measured_in=base.measured_in)
     look = _looker(base, view, queries, measures, start)
     base.restore()
     before = look(base)
@@ -46,7 +48,7 @@ def extend(
         rows = [{"removals": number - 1, **before, **_certified(old)}]
     # the request removed now, before its removal
     rows[-1] = rows[-1] | {"forgetting": {**before["forgetting"], **rows[-1]["forgetting"]}}
-    model = load(str(folder.model), device=str(base.device), dtype=base.dtype)
+    model = replace(load(str(folder.model), device=str(base.device), dtype=base.dtype), measured_in=base.measured_in)
     last = {"removals": number, **look(model), **_certified(folder)}
     metrics = {risk: str(measures[risk]) for risk in (FORGETTING, UTILITY)}
     document = {"format": 1, "split": "search", "says": SAYS, "metrics": metrics, "removals": [*rows, last]}

@@ -25,7 +25,7 @@ from froc.atomic import write_bytes
 from froc.data.splits import SearchView
 from froc.errors import FrocError, InputError
 from froc.measuring.measurement import Measurement
-from froc.models.base import load
+from froc.models.base import load, measured_as
 from froc.models.compute import Engine
 from froc.models.memory import advice, out_of_memory
 from froc.models.weights_digest import FILE_SUFFIXES
@@ -69,6 +69,7 @@ class WorkerSpec:
     limits: Mapping[str, float]
     swept: bool
     autocast: str | None = None
+    measure_dtype: str | None = None
     checkpointing: bool = False
     compiled: bool = False
 
@@ -80,6 +81,7 @@ class WorkerSpec:
         base = load(name, device=device, dtype=self.dtype, train=self.train, n_adapters=self.members)
         if base.digest != self.digest:
             raise InputError("a worker's base model is another than the driver's; give all machines the same files")
+        base = measured_as(base, self.measure_dtype)
         engine = Engine.of(base.model, autocast=self.autocast, checkpointing=self.checkpointing, compiled=self.compiled)
         return TrialRunner(
             base, self.view, self.measures, batch=self.batch, seed=self.seed, limits=self.limits, swept=self.swept,

@@ -217,9 +217,10 @@ class CheckPrompt(Work):
         base.restore()
         differing: list[Disagreement] = []
         n_queries = 0
-        for probe in runner.probes:
-            more, count = disagreements(base.model, base.tokenizer, probe.plain.queries, probe.rows, form)
-            differing, n_queries = [*differing, *more], n_queries + count
+        with base.measuring():
+            for probe in runner.probes:
+                more, count = disagreements(base.model, base.tokenizer, probe.plain.queries, probe.rows, form)
+                differing, n_queries = [*differing, *more], n_queries + count
         likelihood = {risk: math.exp(-average.loss) for risk, average in runner.start.items()}
         return Agreement(form.describe(base.tokenizer), likelihood, tuple(differing), n_queries)
 
