@@ -122,7 +122,8 @@ def probes(
         probe = Probe(
             risk, measurement, queries_of_risk, plain, attacked, bank=form(bank) if bank else None, material=adversary
         )
-        made.append(_with_base(base, probe))
+        with base.measuring():
+            made.append(_with_base(base, probe))
     return made
 
 
@@ -153,11 +154,6 @@ def refuse_unfit(
 
 def _with_base(base: Base, probe: Probe) -> Probe:
     """The probe with the base model's scores and observations, where the loss or the metric reads them."""
-    with base.measuring():
-        return _started(base, probe)
-
-
-def _started(base: Base, probe: Probe) -> Probe:
     if "base" in probe.observables:
 
         def began(form: Form) -> Form:
@@ -335,7 +331,7 @@ def _at(values: Sequence[T], places: Sequence[int] | None) -> Sequence[T]:
 
 
 Judge = Callable[[Probe, NDArray[np.float64], Sequence[int] | None], NDArray[np.int16]]
-"""(probe, scores of its queries, their places or None for all) -> whole thousandths."""
+"""(probe, scores of its queries, places or None) -> whole thousandths."""
 
 
 def _absences(_probe: Probe, scores: NDArray[np.float64], _places: Sequence[int] | None) -> NDArray[np.int16]:

@@ -5,11 +5,12 @@
     model_name  training_options   values of options, checked before torch is imported
     weights_digest                 one digest of a model's weights, read from files without torch
     trainable                      which parameters trials may change: all, some layers, LoRA adapters
-    experts                        mixtures of experts: what adapters change, and the router
+    adapter_layers  experts        peft's layers in a model; mixtures of experts: what adapters change, and the router
     batches  forward  hooks  likelihood   rows as tensors; one pass; reading and changing hidden states; log-probabilities
     generation                     answers that a model writes
     compute  onednn                precision and compilation; faster linear layers on some CPUs
     memory_needs                   the memory that training takes at least, before it is tried
+    device_room                    memory that a device has left, and copies there or on the host
     memory                         too little memory: recognised on every device, met with fewer rows at a time
     vocabulary                     whether a tokenizer reveals what is to be forgotten
 

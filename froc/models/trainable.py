@@ -6,7 +6,6 @@ and train in the same passes, each on its own rows (`froc.training.loop`).
 
 import math
 import re
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -19,8 +18,8 @@ from transformers import PreTrainedModel
 
 from froc import hashing
 from froc.errors import InputError
+from froc.models.adapter_layers import adapted_layers, insert_adapters, plain_name
 from froc.models.device_room import copied, on_host
-from froc.models.experts import adapter_targets
 from froc.models.hooks import blocks, blocks_path
 from froc.models.training_options import read_scope
 
@@ -183,24 +182,10 @@ class Lora(TrainableParameters):
         self, model: PreTrainedModel, *, rank: int = 8, alpha: int = 16, n_adapters: int = 1, experts: bool = True,
         router: bool = False,
     ) -> None:  # fmt: skip
-        from peft.tuners.lora import LoraLayer
-        from peft.tuners.lora.layer import ParamWrapper
-
         self.n_adapters, self._model = n_adapters, model
         model.requires_grad_(False)
-        _insert_adapters(model, {"r": rank, "lora_alpha": alpha}, n_adapters, experts=experts, router=router)
-        self._layers: dict[str, Any] = {}
-        self._weights: dict[str, Any] = {}
-        """Name of an adapted parameter in the model without adapters -> its layer."""
-        for path, module in model.named_modules():
-            layer: Any = module
-            if isinstance(module, ParamWrapper):
-                whole = f"{_plain(path)}.{module.parameter_name}"
-                self._layers[whole.removesuffix(".weight")] = self._weights[whole] = layer
-                layer.forward = _ExpertForward(self, layer)
-            elif isinstance(module, LoraLayer):
-                self._layers[path] = self._weights[f"{path}.weight"] = layer
-                layer.forward = _PackedForward(self, layer)
+        insert_adapters(model, {"r": rank, "lora_alpha": alpha}, n_adapters, experts=experts, router=router)
+        self._layers, self._weights = adapted_layers(model, self)
         self._base_names = {id(layer): name for name, layer in self._weights.items()}
         self._scale = alpha / rank
         for adapter_index in range(n_adapters):
@@ -253,7 +238,7 @@ class Lora(TrainableParameters):
         for name, value in self._model.state_dict().items():
             if ".lora_" in name:
                 continue
-            plain = _plain(name)
+            plain = plain_name(name)
             layer = self._weights.get(plain)
             # weights without a change are kept bit by bit; adding 0 would change -0.0
             if layer is not None and layer.lora_B["m0"].weight.any():
@@ -298,58 +283,6 @@ class Lora(TrainableParameters):
         split = x.reshape(len(down), -1, x.shape[-1])
         change: Tensor = torch.bmm(torch.bmm(split, torch.stack(down).transpose(1, 2)), torch.stack(up).transpose(1, 2))
         return change.reshape(*x.shape[:2], change.shape[-1]) * self._scale
-
-
-class _PackedForward:
-    """Forward of an adapted layer: the frozen layer once for all rows, each adapter on its own rows."""
-
-    def __init__(self, scope: Lora, layer: Any) -> None:
-        self._scope, self._layer = scope, layer
-
-    def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        base: Tensor = self._layer.base_layer(x, *args, **kwargs)
-        return base + self._scope.adapter_output(self._layer, x).to(base.dtype)
-
-
-class _ExpertForward:
-    """Forward of a module whose parameter is adapted: peft's own, which adds the change to the parameter for one pass."""
-
-    def __init__(self, scope: Lora, layer: Any) -> None:
-        self._scope, self._layer = scope, layer
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not self._scope.active:
-            return self._layer.base_layer(*args, **kwargs)
-        return type(self._layer).forward(self._layer, *args, **kwargs)
-
-
-def _insert_adapters(
-    model: PreTrainedModel, size: dict[str, Any], n_adapters: int, *, experts: bool, router: bool
-) -> None:
-    """Put peft's layers into a model, `n_adapters` adapters each."""
-    from peft import LoraConfig, inject_adapter_in_model
-
-    targets = adapter_targets(model)
-    place: torch.nn.Module = model
-    chosen: dict[str, Any] = {"target_modules": "all-linear"}
-    if targets is not None:
-        if n_adapters > 1:
-            raise InputError("experts see the tokens of all rows mixed; give --pack 1")
-        # peft widens what is asked for in a whole model; in the list of blocks it takes the names as they are
-        place = blocks(model)
-        adapted = (targets.experts if experts else ()) + (targets.routers if router else ())
-        chosen = {"target_modules": list(targets.linear), "target_parameters": list(adapted)}
-    with warnings.catch_warnings():
-        # peft warns about several adapters in one model, which is intended
-        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
-        for adapter_index in range(n_adapters):
-            config = LoraConfig(**size, **chosen, task_type="CAUSAL_LM")
-            inject_adapter_in_model(config, place, adapter_name=f"m{adapter_index}")
-
-
-def _plain(name: str) -> str:
-    """A name in the model without adapters; peft nests the wrappers of several parameters of one module."""
-    return re.sub(r"\.base_layer(?=\.|$)", "", name)
 
 
 def parse(text: str, model: PreTrainedModel, n_adapters: int = 1) -> TrainableParameters:
