@@ -83,7 +83,7 @@ def train_pack(
             after_step()
     finally:
         for run in runs:
-            run.optimiser.clear_gradients()
+            run.close()
         base.model.requires_grad_(True)
     for run in runs:
         run.finalize()

@@ -1,6 +1,6 @@
 """One phase's optimiser: gradients, loss scaling, clipping, AdamW with its schedule, and update filters."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import torch
@@ -33,14 +33,17 @@ class PhaseOptimiser:
         self._gradients: dict[Objective, Weights] = {}
         self._losses: dict[Objective, Any] = {}
         self._skipped = 0
+        self._moments: MutableMapping[Tensor, Any] = {}
         self._scaler = torch.amp.GradScaler(device.type, enabled=engine.autocast == torch.float16, init_scale=2.0**12)
 
     def start(self, phase: Phase, parameters: dict[str, Parameter], lr: float, steps: int) -> None:
         """Begin a phase of `steps` optimiser steps at peak learning rate `lr`, or an edit, which needs no optimiser."""
+        self.release()
         self._phase, self.parameters = phase, parameters
         if phase.edit is not None:
             return
         self._adamw = torch.optim.AdamW(parameters.values(), lr=lr, weight_decay=WEIGHT_DECAY, fused=True)
+        self._moments = self._adamw.state
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._adamw, lambda step: schedule(step, steps))
 
     def checkpoint(self, training: bool) -> dict[str, Any]:
@@ -55,6 +58,7 @@ class PhaseOptimiser:
         """Continue from a checkpoint; its phase has been started."""
         if saved["optimiser"] is not None:
             self._adamw.load_state_dict(saved["optimiser"])
+            self._moments = self._adamw.state
             self._schedule.load_state_dict(saved["schedule"])
         self._scaler.load_state_dict(saved["scaler"])
         self._skipped = saved["skipped"]
@@ -85,6 +89,14 @@ class PhaseOptimiser:
         self._gradients, self._losses = {}, {}
         for parameter in self.parameters.values():
             parameter.grad = None
+
+    def release(self) -> None:
+        """Drop gradients and moments; nothing can be trained before the next phase.
+
+        Torch's optimiser and its schedule refer to each other, so their memory would stay until Python collects garbage.
+        """
+        self.clear_gradients()
+        self._moments.clear()
 
     def prepare_gradients(self, recompute: Recompute, state: State) -> Tensor:
         """Combine, unscale and clip the gradients; returns their norm (), not finite where no step can be taken.

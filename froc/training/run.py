@@ -140,6 +140,11 @@ class Run:
         for step, callback in callbacks.items():
             self._callbacks.setdefault(step, []).append(callback)
 
+    def close(self) -> None:
+        """After the last step: drop the callbacks, which refer back to this run, and the optimiser's memory."""
+        self._callbacks.clear()
+        self.optimiser.release()
+
     def report_search_losses(self, losses: Mapping[str, Any], budgets: Mapping[str, float]) -> None:
         """Pass search losses to the combiner, which may end training here (see `Combiner.on_search_losses`)."""
         if self._remaining and self.phase.combiner.on_search_losses(losses, budgets, self.state):

@@ -84,20 +84,23 @@ class TrialRunner:
             if saver is not None and saver.due and all(run.can_checkpoint for run in ready):
                 self._save(saver, attempts, before + time.monotonic() - begin)
 
+        alone = False
         try:
             train_pack(self.base, ready, self.engine, limit and begin + limit * len(specs) - before, each)
         except TimeoutError:
             for attempt in attempts:
                 attempt.overdue(limit)
         except Exception as error:  # a faulty method must not end the search
-            if len(ready) > 1:
-                # it is unknown which run failed, so each is tried alone
-                return [
-                    self.run([spec], [watch], limit, saver and saver.for_config(k))[0]
-                    for k, (spec, watch) in enumerate(zip(specs, hopeless, strict=True))
-                ]
+            alone = len(ready) > 1
             for attempt in attempts:
                 attempt.failed(error)
+        if alone:
+            # it is unknown which run failed, so each is tried alone, without what the failed pass held
+            del attempts, ready, each
+            return [
+                self.run([spec], [watch], limit, saver and saver.for_config(k))[0]
+                for k, (spec, watch) in enumerate(zip(specs, hopeless, strict=True))
+            ]
         self._fitting_rows[methods] = self.engine.rows
         return [attempt.outcome((time.monotonic() - begin) / len(specs)) for attempt in attempts]
 

@@ -5,6 +5,7 @@ Environment, read when torch is imported and by `from_environment`:
     PRETEND_CUDA=FOLDER           the libraries (`tests.pretend_cuda.build`); without it, nothing happens
     PRETEND_CUDA_DEVICES=2        how many devices there are; 1 by default
     PRETEND_CUDA_MB=24000         memory of each, in MiB; without limit by default
+    PRETEND_CUDA_REFUSE=100       the hundredth allocation from then on fails, whatever memory there is
     PRETEND_CUDA_RACES=1          kernels that race on CUDA move their results by one unit in the last place
 """
 
@@ -33,6 +34,7 @@ COUNTS = (
     "copies_to_host",
     "bytes_to_device",
     "bytes_to_host",
+    "allocations",
     "refused_allocations",
 )
 """What is counted, in the order of `Count` in native/device.cpp: kernels, times that the host waits for the device, copies."""
@@ -97,7 +99,7 @@ def _load(folder: Path, torch: Path) -> None:
     _native = ctypes.CDLL(str(folder / DEVICE), mode=ctypes.RTLD_GLOBAL)
     for name in ("allocated", "peak", "count", "state_size"):
         getattr(_native, f"pretend_{name}").restype = ctypes.c_int64
-    _native.pretend_limit.argtypes = [ctypes.c_int64]
+    _native.pretend_limit.argtypes = _native.pretend_refuse.argtypes = [ctypes.c_int64]
     _native.pretend_seed.argtypes = [ctypes.c_int, ctypes.c_uint64]
     _native.pretend_get_state.argtypes = [ctypes.c_int, ctypes.c_void_p]
     _native.pretend_set_state.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int64]
@@ -110,9 +112,10 @@ def active() -> bool:
 
 
 def from_environment() -> None:
-    """Set the number of devices, their memory and whether kernels race; a forked process calls it again."""
+    """Set the number of devices, their memory, the allocation that fails and whether kernels race; a forked process calls it again."""
     show(int(os.environ.get("PRETEND_CUDA_DEVICES", "1")))
     limit(int(float(os.environ.get("PRETEND_CUDA_MB", "0")) * 2**20))
+    refuse(int(os.environ.get("PRETEND_CUDA_REFUSE", "0")))
     race(os.environ.get("PRETEND_CUDA_RACES") == "1")
 
 
@@ -128,6 +131,11 @@ def limit(size: int | None) -> None:
     global _limit
     _limit = size or 0
     _native.pretend_limit(_limit)
+
+
+def refuse(number: int) -> None:
+    """Let the allocation of this number, counted from 1 and from now on, fail; 0 for none."""
+    _native.pretend_refuse(number)
 
 
 def race(on: bool) -> None:

@@ -36,12 +36,14 @@ namespace {
 // ---------------------------------------------------------------- counts
 
 // the order of `COUNTS` in device.py
-enum Count { LAUNCHES, WAITS, COPIES_TO_DEVICE, COPIES_TO_HOST, BYTES_TO_DEVICE, BYTES_TO_HOST, REFUSED_ALLOCATIONS, N_COUNTS };
+enum Count { LAUNCHES, WAITS, COPIES_TO_DEVICE, COPIES_TO_HOST, BYTES_TO_DEVICE, BYTES_TO_HOST, ALLOCATIONS, REFUSED_ALLOCATIONS, N_COUNTS };
 
 constexpr int MAX_DEVICES = 16;
 std::array<std::atomic<int64_t>, N_COUNTS> counts;
 std::array<std::atomic<int64_t>, MAX_DEVICES> allocated, peak;
 std::atomic<int64_t> memory_limit{0};
+// allocations until one is refused; none is at 0
+std::atomic<int64_t> until_refusal{0};
 int n_devices = 1;
 bool racing_kernels = false;
 thread_local DeviceIndex current_device = 0;
@@ -59,7 +61,10 @@ void wait(const char* kind, const std::string& op) {
 
 void reserve(int device, int64_t bytes) {
   const int64_t now = allocated[device] += bytes;
-  if (const int64_t limit = memory_limit; limit && now > limit) {
+  const int64_t limit = memory_limit;
+  const bool chosen = until_refusal > 0 && --until_refusal == 0;
+  counts[ALLOCATIONS]++;
+  if (chosen || (limit && now > limit)) {
     allocated[device] -= bytes;
     counts[REFUSED_ALLOCATIONS]++;
     TORCH_CHECK_WITH(
@@ -559,6 +564,7 @@ void pretend_start(const char* host_scalar_operators) {
 }
 void pretend_show(int devices) { n_devices = devices; }
 void pretend_limit(int64_t bytes) { memory_limit = bytes; }
+void pretend_refuse(int64_t number) { until_refusal = number; }
 void pretend_race(int on) { racing_kernels = on; }
 void pretend_observe(Observer wanted) { observer = wanted; }
 int pretend_current() { return current_device; }

@@ -37,6 +37,7 @@ def _all_memory() -> Iterator[None]:
     """No test leaves the device smaller than it was."""
     yield
     device.limit(None)
+    device.refuse(0)
 
 
 @pytest.fixture(autouse=True)
