@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from froc.errors import InputError
+from froc.models.autocast import autocast, recomputing
 from froc.models.hooks import blocks
 from froc.models.memory import with_fewer_rows
 from froc.models.onednn import as_they_were
@@ -49,7 +50,9 @@ class Engine:
             plain: Callable[..., Any] = block.forward
             compact = torch.compile(plain, dynamic=True) if compiled else plain
             # only the block's forward is replaced: hooks and the early end of a pass stay outside of it
-            block.forward = partial(checkpoint, compact, use_reentrant=False) if checkpointing else compact
+            block.forward = (
+                partial(checkpoint, compact, use_reentrant=False, context_fn=recomputing) if checkpointing else compact
+            )
         if autocast is not None:
             return cls(None if autocast == "off" else getattr(torch, autocast))
         first = next(model.parameters())
@@ -63,7 +66,7 @@ class Engine:
     @contextmanager
     def precision(self, device: torch.device) -> Iterator[None]:
         """Context of a training step's passes."""
-        with torch.autocast(device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None):
+        with autocast(device, self.autocast):
             yield
 
     def fitting(self, rows: int, work: Callable[[int], Result], undo: Callable[[], None]) -> Result:

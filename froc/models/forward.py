@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from froc.models.autocast import autocast, current
 from froc.models.batches import Batch, Counts, Encoded, Stack
 from froc.models.hooks import blocks
 from froc.models.likelihood import chunks_of, linear_nll, linear_saves_memory, token_nll, widened
@@ -52,7 +53,7 @@ class Pass:
         device = batch.ids.device
         self._row = torch.from_numpy(self.row).to(device)
         self._column = torch.from_numpy(self.column).to(device)
-        self._head_dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+        self._head_dtype = current(device)
         self._states: Tensor | None = None
         self._logits = self._run(model, hidden_at, logits, rows_stay)
 
@@ -112,8 +113,7 @@ class Pass:
         return narrow
 
     def _head_output(self, states: Tensor) -> Tensor:
-        dtype = self._head_dtype
-        with torch.autocast(states.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+        with autocast(states.device, self._head_dtype):
             output: Tensor = self._head(states)
         return output
 
@@ -299,6 +299,13 @@ def try_narrowing(model: PreTrainedModel) -> bool:
         _WHOLE.discard(model)
         _find_linear_head(model, batch)
     return agrees
+
+
+def narrow_alike(model: PreTrainedModel, tested: PreTrainedModel) -> None:
+    """Let a model of the same architecture process the same positions; where nothing can be computed, nothing can be tested."""
+    for kind in (_WHOLE, _LINEAR_HEAD):
+        if tested in kind:
+            kind.add(model)
 
 
 def _find_linear_head(model: PreTrainedModel, batch: Batch) -> None:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from froc.models.autocast import autocast
+
 ELEMENTS = 2**21
 """Number of logits of `token_nll` processed in float32 at a time on a CPU: what its caches hold."""
 CHUNK = 2**24
@@ -75,10 +77,7 @@ class _LinearNLL(torch.autograd.Function):
         total, picked = (states.new_empty(len(states), dtype=wide) for _ in range(2))
         factors = _in_dtype(states, weight, bias, dtype)
         for part in chunks_of(len(states), len(weight)):
-            logits = _linear(factors, part)
-            total[part] = logits.to(wide).logsumexp(-1)
-            picked[part] = logits.gather(-1, target[part, None])[:, 0].to(wide)
-        total.masked_fill_(total.isposinf(), torch.nan)
+            total[part], picked[part] = _total_and_picked(_linear(factors, part).to(wide), target[part])
         ctx.save_for_backward(states, weight, bias, target, total)
         ctx.dtype = dtype
         return total - picked
@@ -105,6 +104,8 @@ class _LinearNLL(torch.autograd.Function):
                 of_weight.addmm_(gradient.T, factors[0][part])
             elif of_weight is not None:
                 of_weight += (gradient.T @ factors[0][part]).to(of_weight)
+            # before the next chunk's is made
+            del gradient
         return *ours, None, None
 
 
@@ -117,8 +118,16 @@ def _in_dtype(
 def _linear(factors: tuple[Tensor, Tensor, Tensor | None], part: slice) -> Tensor:
     states, weight, bias = factors
     # autocast would cast the whole weight once more for every chunk
-    with torch.autocast(states.device.type, enabled=False):
+    with autocast(states.device, None):
         return torch.nn.functional.linear(states[part], weight, bias)
+
+
+def _total_and_picked(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """(n,) log-sum-exp and (n,) logits of the targets; overwrites the logits, of which torch's logsumexp would make a copy."""
+    picked = logits.gather(-1, target[:, None])[:, 0]
+    largest = logits.amax(-1)
+    # an infinite logit gives nan, as in a softmax
+    return logits.sub_(largest[:, None]).exp_().sum(-1).log_().add_(largest), picked
 
 
 def _differentiated(centred: Tensor, target: Tensor, grad: Tensor) -> None:

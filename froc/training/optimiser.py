@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from froc.models.compute import Engine
+from froc.training.adamw import adamw
 from froc.training.components import Recompute, UpdateInputs
 from froc.training.phase import Phase
 from froc.training.schedule import schedule
@@ -15,7 +16,6 @@ from froc.training.terms import Objective, State, Weights
 
 CLIP = 1.0
 """Largest norm of a step's gradient, over all trained parameters."""
-WEIGHT_DECAY = 0.01
 SKIPS = 20
 """Largest number of consecutive steps skipped for an overflow while float16's loss scale is found."""
 
@@ -42,7 +42,7 @@ class PhaseOptimiser:
         self._phase, self.parameters = phase, parameters
         if phase.edit is not None:
             return
-        self._adamw = torch.optim.AdamW(parameters.values(), lr=lr, weight_decay=WEIGHT_DECAY, fused=True)
+        self._adamw = adamw(parameters.values(), lr)
         self._moments = self._adamw.state
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._adamw, lambda step: schedule(step, steps))
 
