@@ -46,8 +46,9 @@ from froc.search.build import cache_folder
 from froc.search.trial.outcome import Outcome, TrialSpec
 from froc.search.trial.runner import TrialRunner
 from froc.training import embedded
+from froc.training.adamw import WEIGHT_DECAY
 from froc.training.method import Method
-from froc.training.optimiser import CLIP, WEIGHT_DECAY
+from froc.training.optimiser import CLIP
 from froc.training.run import Run
 from froc.training.schedule import WARMUP
 

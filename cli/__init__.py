@@ -4,6 +4,7 @@
     search  compare  certify  plan  monitor  bench  list_  show/  audit/
     options     options that several commands share
     words       parsing values; printing tables and JSON
+    memory      the table of the memory that methods need
     autocast    a warning where --autocast makes training slower
 
 Torch is imported only by commands that train or measure, when they start to work.

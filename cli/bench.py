@@ -9,6 +9,7 @@ from rich.table import Table
 from froc import extras
 from froc.cli import options, words
 from froc.cli.autocast import warn_of_slow_autocast
+from froc.cli.memory import memory_lines
 from froc.errors import InputError
 from froc.measuring import named_risks
 from froc.search import build
@@ -80,8 +81,9 @@ def bench(
     # what can be wrong without torch was refused
     extras.require("search")
     words.messages.print("[dim]loading PyTorch ...[/]")
-    from froc.models.memory_needs import needs, refuse_too_large
+    from froc.models.memory_needs import refuse_too_large
     from froc.search.trial import throughput
+    from froc.search.trial.memory_table import memory_table
     from froc.search.trial.runner import TrialRunner
 
     with words.messages.status("preparing") as status:
@@ -109,11 +111,8 @@ def bench(
         )  # fmt: skip
         refuse_too_large(job.base)
         warn_of_slow_autocast(job)
-        needed = needs(job.base)
-        words.messages.print(
-            f"[dim]training all that --train allows needs {words.visible(needed.sentence())}, and activations[/]",
-            soft_wrap=True,
-        )
+        memory = memory_table(job, checkpointing=checkpointing, progress=progress)
+        words.messages.print(f"[dim]{words.visible(memory.sentence)}[/]", soft_wrap=True)
         progress("measuring the base model")
         stand = TrialRunner(job.base, job.view, measures(settings), batch=batch, seed=0, swept=sweep, engine=job.engine)
         look = throughput.look_seconds(stand)
@@ -130,11 +129,12 @@ def bench(
         "parameters": sum(p.numel() for n, p in job.base.model.named_parameters() if "lora_" not in n),
         "batch": batch, "train": train, "pack": pack, "sweep": sweep, "compiled": compiled, "checkpointing": checkpointing,
         "forget_rows": len(job.view.forget), "search_queries": {r: len(queries) for r, queries in job.view.queries.items()},
-        "least_memory_bytes": needed.document,
+        "memory": memory.document,
     }  # fmt: skip
     if json_:
         words.emit({**facts, "methods": [speed.document for speed in speeds]})
     else:
+        words.results.print(memory_lines(memory))
         words.results.print(_table(speeds, facts))
         if workers := small_model_workers(replace(machine, cpu_workers=True), settings, job.base):
             words.messages.print(

@@ -262,6 +262,14 @@ MeasureDtype = Annotated[
         rich_help_panel=RISKS,
     ),
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Say how much memory the methods need, with these options and with smaller ones, and train nothing.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Checkpointing = Annotated[
     bool,
     typer.Option(

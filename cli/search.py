@@ -8,6 +8,7 @@ import typer
 
 from froc.cli import options, words
 from froc.cli.autocast import warn_of_slow_autocast
+from froc.cli.memory import print_memory
 from froc.cli.show.summary import summary
 from froc.errors import FrocError, InputError, NotCertifiedError
 from froc.measuring import named_risks
@@ -228,6 +229,7 @@ def search(
             rich_help_panel=options.DATA,
         ),
     ] = False,
+    dry_run: options.DryRun = False,
     json_: Annotated[
         bool,
         typer.Option(
@@ -276,6 +278,9 @@ def search(
     sign_plan = plan_signature(place, key, tsa, tsa_root)
     with display:
         job = search_job(chosen, settings, display.step)
+        if dry_run:
+            print_memory(job, machine, display.starting, json_)
+            return
         # workers on other devices are not this process's to time
         if set(worker_devices(machine)) <= {"cpu"}:
             warn_of_slow_autocast(job)

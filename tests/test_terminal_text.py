@@ -23,6 +23,10 @@ MARKUP = "markup, in which every text was made visible"
 ALLOWED = {
     ("cli/audit/verify.py", "table"): TABLE,
     ("cli/bench.py", "_table(speeds, facts)"): TABLE,
+    ("cli/bench.py", "memory_lines(memory)"): TABLE,
+    ("cli/memory.py", "memory_lines(memory)"): TABLE,
+    ("cli/memory.py", "parts"): CELLS,
+    ("cli/memory.py", "fits"): "yes, no or nothing",
     ("cli/certify.py", "table"): TABLE,
     ("cli/certify.py", "cells"): CELLS,
     ("cli/compare.py", "table"): TABLE,

@@ -7,9 +7,11 @@
     trainable                      which parameters trials may change: all, some layers, LoRA adapters
     adapter_layers  experts        peft's layers in a model; mixtures of experts: what adapters change, and the router
     batches  forward  hooks  likelihood   rows as tensors; one pass; reading and changing hidden states; log-probabilities
+    narrowing                      which models may process the predicting positions only
     generation                     answers that a model writes
     compute  onednn                precision and compilation; faster linear layers on some CPUs
-    memory_needs                   the memory that training takes at least, before it is tried
+    memory_needs  allocations      the memory that training takes, before it is tried; bytes counted on the meta device
+    autocast                       autocast on every device, the meta device included
     device_room                    memory that a device has left, and copies there or on the host
     memory                         too little memory: recognised on every device, met with fewer rows at a time
     vocabulary                     whether a tokenizer reveals what is to be forgotten

@@ -50,6 +50,16 @@ class MetaAutocast(TorchFunctionMode):
         }
     )  # fmt: skip
 
+    WIDE: ClassVar[frozenset[Any]] = frozenset(
+        {
+            torch.nn.functional.layer_norm, torch.nn.functional.softmax, torch.nn.functional.log_softmax, torch.softmax,
+            torch.log_softmax, Tensor.softmax, Tensor.log_softmax, torch.pow, Tensor.pow, Tensor.__pow__, torch.exp, Tensor.exp,
+            torch.log, Tensor.log, torch.rsqrt, Tensor.rsqrt, torch.sum, Tensor.sum, torch.cumsum, Tensor.cumsum,
+            torch.nn.functional.softplus, torch.reciprocal, Tensor.reciprocal,
+        }
+    )  # fmt: skip
+    """Computed in float32, as far as models use them."""
+
     def __init__(self) -> None:
         super().__init__()
         self._casts: dict[int, Tensor] = {}
@@ -59,6 +69,8 @@ class MetaAutocast(TorchFunctionMode):
     ) -> Any:
         if function in self.PRODUCTS and self.dtype is not None:
             args, kwargs = tree_map(self._cast, (args, dict(kwargs or {})))
+        elif function in self.WIDE and self.dtype is not None:
+            args = tree_map(_widened, args)
         return function(*args, **(kwargs or {}))
 
     def _cast(self, value: Any) -> Any:
@@ -69,3 +81,8 @@ class MetaAutocast(TorchFunctionMode):
         if id(value) not in self._casts:
             self._casts[id(value)] = value.to(self.dtype)
         return self._casts[id(value)]
+
+
+def _widened(value: Any) -> Any:
+    half = isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16)
+    return value.float() if half else value

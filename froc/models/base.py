@@ -19,9 +19,9 @@ from froc.atomic import replacing
 from froc.errors import InputError
 from froc.models import adapters, architecture, weights_digest
 from froc.models.experts import refuse_packed_experts
-from froc.models.forward import try_narrowing
 from froc.models.hooks import blocks
 from froc.models.model_name import refuse_absent
+from froc.models.narrowing import try_narrowing
 from froc.models.onednn import through_onednn
 from froc.models.trainable import TrainableParameters, parse
 

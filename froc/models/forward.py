@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from froc.models.autocast import autocast, current
-from froc.models.batches import Batch, Counts, Encoded, Stack
+from froc.models.batches import Batch, Counts
 from froc.models.hooks import blocks
 from froc.models.likelihood import chunks_of, linear_nll, linear_saves_memory, token_nll, widened
 
@@ -94,8 +94,8 @@ class Pass:
                 stop = layer == last and not logits
                 hooks.callback(blocks(model)[layer].register_forward_hook(self._keep(layer, stop)).remove)
             head: Any = model.get_output_embeddings()
-            if head is not None and logits and model not in _WHOLE:
-                if model in _LINEAR_HEAD and linear_saves_memory(len(self.row), len(head.weight)):
+            if head is not None and logits and model not in WHOLE:
+                if model in LINEAR_HEAD and linear_saves_memory(len(self.row), len(head.weight)):
                     self._head = head
                     hooks.callback(head.register_forward_pre_hook(self._stop_at_head).remove)
                 hooks.callback(head.register_forward_pre_hook(self._narrow).remove)
@@ -271,67 +271,9 @@ class Forward:
         return torch.cat(chosen)[torch.from_numpy(self._back).to(device)]
 
 
-def try_narrowing(model: PreTrainedModel) -> bool:
-    """Whether head and last MLP may process the predicting positions only: tested on a few tokens, and applied from then on."""
-    _WHOLE.discard(model)
-    vocabulary = min(int(model.config.get_text_config().vocab_size), 1000)
-    drawn = np.random.default_rng(1).integers(0, vocabulary, (2, 8)).tolist()
-    rows = [Encoded(tuple(drawn[0]), 3, 4), Encoded(tuple(drawn[1][:6]), 2, 3)]
-    batch = Stack(rows, next(model.parameters()).device).batch([0, 1])
-    with torch.no_grad():
-        try:
-            narrow = Pass(model, batch).logits
-        except (
-            RuntimeError,
-            TypeError,
-            ValueError,
-            AttributeError,
-        ):  # a layer that takes or gives more than one tensor
-            narrow = None
-        _WHOLE.add(model)
-        whole = Pass(model, batch).logits
-    assert whole is not None
-    rounding = 1e-4 if whole.dtype.itemsize >= 4 else 0.05
-    spread = float((whole - whole.mean()).abs().max())
-    # nan logits count as agreeing: measurement reports them
-    agrees = narrow is not None and not float((narrow - whole).abs().max()) > rounding * spread
-    if agrees:
-        _WHOLE.discard(model)
-        _find_linear_head(model, batch)
-    return agrees
-
-
-def narrow_alike(model: PreTrainedModel, tested: PreTrainedModel) -> None:
-    """Let a model of the same architecture process the same positions; where nothing can be computed, nothing can be tested."""
-    for kind in (_WHOLE, _LINEAR_HEAD):
-        if tested in kind:
-            kind.add(model)
-
-
-def _find_linear_head(model: PreTrainedModel, batch: Batch) -> None:
-    """Note where the logits are the output of a linear layer, so that likelihoods can be made of its inputs."""
-    _LINEAR_HEAD.discard(model)
-    head: Any = model.get_output_embeddings()
-    if not isinstance(head, torch.nn.Linear):
-        return
-    outputs: list[Tensor] = []
-
-    def raised(_module: Any, _args: Any, output: Tensor) -> Tensor:
-        # so far from zero that a cap or a factor behind the head shows
-        outputs.append(1000 * output)
-        return outputs[0]
-
-    hook = head.register_forward_hook(raised)
-    with torch.no_grad():
-        logits = Pass(model, batch).logits
-    hook.remove()
-    if outputs and logits is not None and torch.equal(outputs[0], logits):
-        _LINEAR_HEAD.add(model)
-
-
-_LINEAR_HEAD: "WeakSet[PreTrainedModel]" = WeakSet()
+LINEAR_HEAD: "WeakSet[PreTrainedModel]" = WeakSet()
 """Models whose logits are the output of a linear layer, not changed afterwards."""
-_WHOLE: "WeakSet[PreTrainedModel]" = WeakSet()
+WHOLE: "WeakSet[PreTrainedModel]" = WeakSet()
 """Models whose head or last MLP must process whole rows."""
 
 

@@ -34,9 +34,7 @@ class _TokenNLL(torch.autograd.Function):
         wide = torch.promote_types(logits.dtype, torch.float32)
         total = logits.new_empty(len(logits), dtype=wide)
         for part in _parts(logits):
-            total[part] = logits[part].to(wide).logsumexp(-1)
-        # a logit of +inf gives nan probabilities, as in a softmax
-        total.masked_fill_(total.isposinf(), torch.nan)
+            total[part] = _log_sum_exp(logits[part].to(wide), overwrite=logits.dtype != wide)
         ctx.save_for_backward(logits, target, total)
         return total - logits.gather(-1, target[:, None])[:, 0]
 
@@ -123,11 +121,16 @@ def _linear(factors: tuple[Tensor, Tensor, Tensor | None], part: slice) -> Tenso
 
 
 def _total_and_picked(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """(n,) log-sum-exp and (n,) logits of the targets; overwrites the logits, of which torch's logsumexp would make a copy."""
+    """(n,) log-sum-exp and (n,) logits of the targets; overwrites the logits."""
     picked = logits.gather(-1, target[:, None])[:, 0]
-    largest = logits.amax(-1)
-    # an infinite logit gives nan, as in a softmax
-    return logits.sub_(largest[:, None]).exp_().sum(-1).log_().add_(largest), picked
+    return _log_sum_exp(logits, overwrite=True), picked
+
+
+def _log_sum_exp(values: Tensor, *, overwrite: bool) -> Tensor:
+    """(n,) torch's logsumexp, which cannot use the memory of its (n, V) values; nan where one is +inf, as in a softmax."""
+    largest = values.amax(-1)
+    centred = torch.sub(values, largest[:, None], out=values if overwrite else None)
+    return centred.exp_().sum(-1).log_().add_(largest)
 
 
 def _differentiated(centred: Tensor, target: Tensor, grad: Tensor) -> None:

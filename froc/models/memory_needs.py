@@ -1,7 +1,8 @@
-"""The memory that training takes at least, in parts that follow from the parameters alone; activations and buffers come on top.
+"""The memory that training takes, in parts. All but the activations follow from the parameters alone.
 
 The weights and the copy of the base are there under every method, so a device with less memory cannot do it, whatever the batch.
-Gradients and moments are of all that `--train` allows; a method may train less. `froc.models.memory` meets the rest.
+Gradients and moments are of all that `--train` allows; a method may train less. `froc.training.memory_simulation` counts what a method's own
+steps take, activations included; `froc.models.memory` meets what is too much with fewer rows.
 """
 
 import os
@@ -28,17 +29,19 @@ class MemoryNeeds:
     base_copy: the base values of the trained parameters, from which every trial starts; none for adapters.
     gradients: of the trained parameters.
     moments: AdamW's two, in the type of the parameters.
+    activations: all else at the largest use: what a pass keeps for its gradients, logits, and what a method keeps.
     """
 
     weights: int
     base_copy: int
     gradients: int
     moments: int
+    activations: int = 0
 
     @property
     def total(self) -> int:
         """All parts."""
-        return self.weights + self.base_copy + self.gradients + self.moments
+        return self.weights + self.base_copy + self.gradients + self.moments + self.activations
 
     @property
     def document(self) -> dict[str, int]:
@@ -48,7 +51,7 @@ class MemoryNeeds:
     def sentence(self) -> str:
         """The total and its parts in words, in GB of 10^9 bytes."""
         parts = ", ".join(f"{name.replace('_', ' ')} {size / GB:.3g}" for name, size in asdict(self).items() if size)
-        return f"at least {self.total / GB:.3g} GB ({parts})"
+        return f"{self.total / GB:.3g} GB ({parts})"
 
 
 def needs(base: Base) -> MemoryNeeds:

@@ -8,6 +8,8 @@
     fisher  causal_tracing  alternates   Fisher information of matrices; where answers are stored; alternative answers
     loop  run            the training loop; one configuration in training
     optimiser  schedule  gradients, AdamW and update filters of a phase; learning-rate schedule, length and order of rows
+    adamw                the optimisers, by name
+    memory_simulation    a method's steps without values: the memory that they need
     rollout_rows         rows that the model writes during training
     checkpoint           a training run on disk, from which it can continue
     embedded             the small model of the embedded task

@@ -3,17 +3,19 @@
 Each phase is taken for two steps, since moments are there from the second on, over the longest rows.
 """
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from froc.models.allocations import Allocations, counted, without_values
+from froc.models.allocations import counted, without_values
 from froc.models.base import Base
 from froc.models.compute import Engine
-from froc.models.forward import narrow_alike
+from froc.models.memory_needs import MemoryNeeds
+from froc.models.narrowing import narrow_alike
 from froc.models.trainable import Full, parse
 from froc.training.base_statistics import BaseStatistics, Role, TrainingRows
 from froc.training.loop import train_pack
@@ -26,16 +28,21 @@ STEPS = 2
 
 
 class ShortRun(Run):
-    """A run of two steps per phase, over the longest rows that the phase may draw; on any device."""
+    """A run of two steps per phase, over the longest rows that the phase may draw; on any device.
+
+    trained: largest number of bytes of parameters that a phase trains.
+    """
 
     def __init__(
         self, method: Method, reference: BaseStatistics, *, batch: int, engine: Engine, adapter_index: int = 0
     ) -> None:
         super().__init__(method, reference, batch=batch, seed=0, adapter_index=adapter_index, engine=engine)
+        self.trained = 0
         self._remaining = [(phase, min(steps, STEPS)) for phase, steps in self._remaining]
 
     def draw(self) -> RowIndices:
         """The longest rows of each role; rows that the model writes are as they are."""
+        self.trained = max(self.trained, _bytes(self.parameters.values()))
         drawn = super().draw()
         return {role: index if role == ROLLOUT else self._longest(role, len(index)) for role, index in drawn.items()}
 
@@ -75,19 +82,25 @@ class Simulation:
         self._engine = _MetaEngine(engine.autocast and torch.bfloat16, engine.rows, device)
         self._reference: BaseStatistics | None = None
 
-    def peak(self, method: Method, batch: int) -> int:
-        """Bytes at the largest use of memory while a method prepares and trains; what earlier methods asked of the base stays."""
-        with self._counted() as allocations:
+    def needs(self, method: Method, batch: int) -> MemoryNeeds:
+        """What a method needs while it prepares and trains; what earlier methods asked of the base stays."""
+        model, copies = self.base.model, self._copies()
+        with counted([*model.parameters(), *model.buffers(), *copies]) as allocations:
             if self._reference is None:
                 self._reference = BaseStatistics(self.base, self._rows)
-            members = range(self._n_adapters)
+            reference, engine = self._reference, self._engine
             runs = [
-                ShortRun(method, self._reference, batch=batch, engine=self._engine, adapter_index=k) for k in members
+                ShortRun(method, reference, batch=batch, engine=engine, adapter_index=k)
+                for k in range(self._n_adapters)
             ]
-            train_pack(self.base, runs, self._engine)
-        return allocations.peak
+            train_pack(self.base, runs, engine)
+        weights, copy, trained = _bytes(model.parameters()), _bytes(copies), sum(run.trained for run in runs)
+        rest = allocations.peak - weights - copy - 3 * trained
+        return MemoryNeeds(weights, copy, trained, 2 * trained, max(0, rest))
 
-    def _counted(self) -> AbstractContextManager[Allocations]:
-        copies = self.base.trainable.base_values().values() if isinstance(self.base.trainable, Full) else ()
-        model = self.base.model
-        return counted([*model.parameters(), *model.buffers(), *copies])
+    def _copies(self) -> list[Tensor]:
+        return list(self.base.trainable.base_values().values()) if isinstance(self.base.trainable, Full) else []
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from froc.errors import InputError
-from froc.models import adapters, forward
+from froc.models import adapters, narrowing
 from froc.models.base import Base, load, save
 from froc.models.batches import Encoded, Stack
 from froc.models.forward import Pass
@@ -89,8 +89,8 @@ def test_every_architecture_is_measured_as_its_own_full_pass_says(kind: str, tmp
 @pytest.mark.filterwarnings("ignore")
 def test_a_last_block_that_reads_more_than_its_first_argument_sees_whole_rows(tmp_path: Path) -> None:
     bloom, llama = (load(str(write(tmp_path / kind, kind, KINDS[kind])), device="cpu") for kind in ("bloom", "llama"))
-    assert not forward.try_narrowing(bloom.model)
-    assert forward.try_narrowing(llama.model)
+    assert not narrowing.try_narrowing(bloom.model)
+    assert narrowing.try_narrowing(llama.model)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -101,7 +101,7 @@ def test_a_last_block_that_mixes_positions_sees_whole_rows(tmp_path: Path) -> No
     plain = mlp.forward
     # a token's predecessor has a say
     mlp.forward = lambda x: plain(x + x.roll(1, 1))
-    assert not forward.try_narrowing(base.model)
+    assert not narrowing.try_narrowing(base.model)
 
 
 @pytest.mark.filterwarnings("ignore")

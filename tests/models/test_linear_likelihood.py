@@ -10,7 +10,8 @@ from transformers import CohereConfig, CohereForCausalLM, Gemma2Config, Gemma2Fo
 from froc.measuring.model_observation import _tokens
 from froc.models import likelihood
 from froc.models.batches import Stack
-from froc.models.forward import _LINEAR_HEAD, Forward, Pass, try_narrowing
+from froc.models.forward import LINEAR_HEAD, Forward, Pass
+from froc.models.narrowing import try_narrowing
 from tests.training.small import encoded, llama, reference
 
 SIZES: Any = {
@@ -82,7 +83,7 @@ def _model(kind: str) -> PreTrainedModel:
 def test_a_cap_or_a_factor_behind_the_head_is_found(kind: str, linear: bool) -> None:
     model = _model(kind)
     assert try_narrowing(model)
-    assert (model in _LINEAR_HEAD) == linear
+    assert (model in LINEAR_HEAD) == linear
 
 
 @pytest.mark.parametrize("kind", ["plain", "capped"])

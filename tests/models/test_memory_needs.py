@@ -90,7 +90,7 @@ def test_what_no_method_could_train_is_refused_with_what_would_fit(base: Base, m
 def test_an_8b_model_in_float32_is_said_in_gigabytes() -> None:
     size = 32 * 10**9
     assert MemoryNeeds(size, size, size, 2 * size).sentence() == (
-        "at least 160 GB (weights 32, base copy 32, gradients 32, moments 64)"
+        "160 GB (weights 32, base copy 32, gradients 32, moments 64)"
     )
 
 

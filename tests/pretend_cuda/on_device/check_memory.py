@@ -9,23 +9,32 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from froc.measuring.measurement import measurement
 from froc.measuring.model_observation import _tokens
+from froc.models.base import Base
 from froc.models.batches import Encoded, Stack
-from froc.models.forward import Pass, try_narrowing
+from froc.models.compute import Engine
+from froc.models.forward import Pass
 from froc.models.likelihood import CHUNK
+from froc.models.narrowing import try_narrowing
+from froc.models.trainable import Full, parse
+from froc.plugins import make
 from froc.search.trial.outcome import TrialSpec
 from froc.search.trial.runner import TrialRunner
+from froc.training.base_statistics import BaseStatistics, TrainingRows
+from froc.training.loop import train_pack
+from froc.training.memory_simulation import ShortRun, Simulation
+from froc.training.method import Method
 from tests.pretend_cuda import device
+from tests.training.small import gpt2, llama, neox
 
 if TYPE_CHECKING:
     from froc.data.splits import Sealed, SearchView
-    from froc.models.base import Base
 
 LARGE = 50_000
 """Tokens of a vocabulary beside which everything else is small."""
 
 
 def test_a_trial_moves_its_weights_between_host_and_device_less_than_once(
-    on_cuda: "Base", parts: "tuple[SearchView, Sealed]"
+    on_cuda: Base, parts: "tuple[SearchView, Sealed]"
 ) -> None:
     """Its sweep moved them 19 times before stops stayed on the device; where that is too small, only what trained is moved."""
     extraction = measurement("extraction_strength")
@@ -89,3 +98,47 @@ def test_no_tensor_is_as_large_as_the_logits_of_a_large_vocabulary(large_vocabul
     assert device.counts()["launches"] < whole / LARGE / 4
     look = _peak(lambda: _tokens(large_vocabulary, rows, 256, True, False))
     assert look < 5 * 4 * CHUNK < 2 * whole
+
+
+SHAPES: dict[str, Callable[[], Any]] = {
+    "wide": lambda: llama(200, width=192, inner=576, layers=2, heads=4),
+    "many tokens": lambda: llama(20_000, width=32, inner=64, layers=2),
+    "gpt2": lambda: gpt2(200, width=96, inner=384, layers=3),
+    "neox": lambda: neox(3000),
+}
+"""What decides what is needed: parameters, logits, what a pass keeps."""
+_NO_TOKENIZER: Any = None
+CASES = [
+    ("npo", "full", "wide", torch.float32, None, False), ("grad_diff", "full", "gpt2", torch.float32, torch.bfloat16, False),
+    ("gu(npo)", "full", "wide", torch.float32, None, False), ("sure(npo)", "full", "gpt2", torch.float32, None, False),
+    ("kl_min", "full", "many tokens", torch.float32, torch.bfloat16, False), ("npo", "full", "many tokens", torch.bfloat16, None, False),
+    ("rmu", "full", "wide", torch.float32, None, False), ("task_vector", "full", "neox", torch.float32, None, False),
+    ("lat(npo)", "full", "gpt2", torch.float32, torch.bfloat16, False), ("curvature", "full", "wide", torch.float32, None, False),
+    ("simnpo", "layers:last=1", "wide", torch.float32, torch.bfloat16, False), ("idk", "lora:rank=8", "wide", torch.bfloat16, None, False),
+    ("npo", "lora:rank=8", "wide", torch.bfloat16, None, True), ("npo", "full", "gpt2", torch.float32, torch.bfloat16, True),
+    ("undial", "lora:rank=4", "neox", torch.float32, None, False), ("blur(wga)", "full", "gpt2", torch.bfloat16, None, False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "train", "shape", "dtype", "autocast", "checkpointing"), CASES)
+def test_what_is_counted_without_values_is_what_the_device_allocates(
+    method: str, train: str, shape: str, dtype: torch.dtype, autocast: torch.dtype | None, checkpointing: bool
+) -> None:
+    """To a tenth: preparation and two steps of each phase, second-order terms, kept gradients and whole distributions included."""
+    model, no_tokenizer = SHAPES[shape]().to(dtype), _NO_TOKENIZER
+    try_narrowing(model)
+    long = [Encoded((3,) * (16 + i % 5), 6, 9 + i % 5) for i in range(16)]
+    rows = TrainingRows(dict.fromkeys(("forget", "retain", "refusal"), long))
+    made, engine = make(Method, method, {"epochs": 3, "lr": 1e-5}), Engine(autocast)
+    meant = Base(shape, model, no_tokenizer, Full(model), "")
+    simulation = Simulation(meant, rows, engine, train=train, checkpointing=checkpointing)
+    needed = simulation.needs(made, 8)
+    before = device.allocated()
+    model = model.to("cuda")
+    base = Base(shape, model, no_tokenizer, parse(train, model), "")
+    Engine.of(model, autocast="off", checkpointing=checkpointing)
+    device.reset_peak()
+    run = ShortRun(made, BaseStatistics(base, rows), batch=8, engine=engine)
+    train_pack(base, [run], engine)
+    assert not run.error
+    assert needed.total == pytest.approx(device.peak() - before, rel=0.1)

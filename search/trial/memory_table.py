@@ -1,0 +1,138 @@
+"""What a search's methods need of a device's memory, as asked for and with options that need less."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from froc.models.base import natural_dtype
+from froc.models.compute import Engine
+from froc.models.memory_needs import GB, MemoryNeeds, device_memory
+from froc.models.memory_needs import needs as least_needs
+from froc.plugins import make
+from froc.search.job import Job
+from froc.training.base_statistics import TrainingRows
+from froc.training.memory_simulation import Simulation
+from froc.training.method import Method
+
+LOG = logging.getLogger("froc")
+RANK, LAYERS = 16, 4
+"""Of the smaller choices of what trains that are counted."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options that decide how much memory training needs."""
+
+    train: str
+    dtype: str
+    checkpointing: bool
+
+    def beside(self, asked: "Options") -> str:
+        """The options of the command line in which these differ from others."""
+        words = [f"--train {self.train}"] * (self.train != asked.train)
+        words += [f"--dtype {self.dtype}"] * (self.dtype != asked.dtype)
+        words += ["--checkpointing"] * (self.checkpointing and not asked.checkpointing)
+        return " ".join(words)
+
+
+@dataclass(frozen=True)
+class MemoryTable:
+    """Needs by options, as asked for first.
+
+    model, method: names; the method is the one that needs most. there: bytes of the device, if known.
+    rows: options as written on the command line, and what the method needs with them. unknown: methods whose steps cannot be counted.
+    """
+
+    model: str
+    method: str
+    device: str
+    there: int | None
+    asked: str
+    rows: tuple[tuple[str, MemoryNeeds], ...]
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """What is needed, what is there, and with which options less is needed."""
+        first = self.rows[0][1]
+        there = "" if self.there is None else f", {self.there / GB:.3g} there"
+        less = [
+            f"`{options}` needs {needs.total / GB:.3g}" for options, needs in self.rows[1:] if needs.total < first.total
+        ]
+        return f"{self.model}, {self.asked}, {self.method}: {first.sentence().replace(' (', ' needed (', 1)}{there}" + (
+            f"; {', '.join(less)}" if less else ""
+        )
+
+    def fits(self, needs: MemoryNeeds) -> bool | None:
+        """Whether the device has as much; None where its memory is not known."""
+        return None if self.there is None else needs.total <= self.there
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """For machines; bytes."""
+        rows = [{"options": options, **needs.document} for options, needs in self.rows]
+        return {"method": self.method, "device_bytes": self.there, "options": rows, "unknown": list(self.unknown)}
+
+
+def memory_table(
+    job: Job, *, checkpointing: bool, device: torch.device | None = None, progress: Callable[[str], object] = lambda _: None
+) -> MemoryTable:  # fmt: skip
+    """Count what each method of a search needs, and what the one that needs most would need with other options.
+
+    device: that trains, the base's by default.
+    """
+    device = device or job.base.device
+    count = _Count(job, device, progress)
+    asked = Options(job.settings.train, job.base.dtype, checkpointing)
+    every = {name: count(asked, name) for name in job.space}
+    known = {name: needs for name, needs in every.items() if needs is not None}
+    method = max(known, key=lambda name: known[name].total, default="")
+    rows = [("as asked", known[method] if method else least_needs(job.base))]
+    for options in _smaller(asked, device) if method else ():
+        needs = count(options, method)
+        rows += [(options.beside(asked), needs)] if needs is not None else []
+    name = job.base.name.rstrip("/").rpartition("/")[2]
+    unknown = tuple(name for name in every if name not in known)
+    return MemoryTable(name, method, str(device), device_memory(device), asked.train, tuple(rows), unknown)
+
+
+class _Count:
+    """Counts what methods need with given options; the steps of a method may be more than the meta device can do."""
+
+    def __init__(self, job: Job, device: torch.device, progress: Callable[[str], object]) -> None:
+        self._job, self._device, self._progress = job, device, progress
+        self._rows = TrainingRows.of(job.view, job.base, job.settings.seed)
+        self._simulations: dict[Options, Simulation] = {}
+
+    def __call__(self, options: Options, method: str) -> MemoryNeeds | None:
+        self._progress(f"counting the memory of {method}")
+        try:
+            return self._simulation(options).needs(make(Method, method, {}), self._job.settings.batch)
+        except Exception as error:  # the meta device lacks operators, and values that a method may read
+            LOG.info("the memory of %s cannot be counted: %s", method, type(error).__name__)
+            return None
+
+    def _simulation(self, options: Options) -> Simulation:
+        job, engine = self._job, self._job.engine or Engine()
+        if options not in self._simulations:
+            if options.dtype != job.base.dtype:
+                engine = replace(engine, autocast=None)
+            members = job.settings.pack if options.train.startswith("lora") else 1
+            self._simulations[options] = Simulation(
+                job.base, self._rows, engine, train=options.train, n_adapters=members, checkpointing=options.checkpointing,
+                device=self._device.type, dtype=getattr(torch, options.dtype),
+            )  # fmt: skip
+        return self._simulations[options]
+
+
+def _smaller(asked: Options, device: torch.device) -> list[Options]:
+    """Options with which less is needed, roughly in the order of how little they change."""
+    adapters = Options(f"lora:rank={RANK}", natural_dtype(device.type, "lora"), False)
+    layers = replace(asked, train=f"layers:last={LAYERS}")
+    options = [replace(asked, checkpointing=True)]
+    options += [layers] if asked.train == "full" else []
+    options += [adapters, replace(adapters, checkpointing=True)] if not asked.train.startswith("lora") else []
+    return [option for option in options if option != asked]

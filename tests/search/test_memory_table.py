@@ -1,0 +1,64 @@
+"""The table of memory: the method that needs most, in the words that the commands print, and which options would fit."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from froc.cli.memory import memory_lines
+from froc.models.base import Base
+from froc.models.memory_needs import MemoryNeeds, needs
+from froc.search.trial.memory_table import MemoryTable, memory_table
+from froc.training.memory_simulation import Simulation
+from tests.search.test_pipeline import job
+
+GB = 10**9
+
+
+def _needs(*parts: float) -> MemoryNeeds:
+    return MemoryNeeds(*(round(part * GB) for part in parts))
+
+
+def test_needs_of_an_8b_model_are_said_beside_what_is_there_and_what_would_fit() -> None:
+    smaller = ("--train lora:rank=16", _needs(16, 0, 0.2, 0.3, 4.5))
+    table = MemoryTable("8B", "npo", "cuda", 80 * GB, "full", (("as asked", _needs(32, 32, 32, 64, 17)), smaller))
+    assert table.sentence == (
+        "8B, full, npo: 177 GB needed (weights 32, base copy 32, gradients 32, moments 64, activations 17), 80 there; "
+        "`--train lora:rank=16` needs 21"
+    )
+    assert [table.fits(needed) for _, needed in table.rows] == [False, True]
+    printed = memory_lines(table)
+    assert list(printed.columns[-1].cells) == ["no", "yes"]
+    assert list(printed.columns[1].cells) == ["177", "21"]
+    elsewhere = MemoryTable("8B", "npo", "mps", None, "full", (smaller,))
+    assert "there" not in elsewhere.sentence
+    assert elsewhere.fits(smaller[1]) is None
+
+
+def test_the_method_that_needs_most_is_shown_and_smaller_options_need_less(base: Base) -> None:
+    made = job(base, methods=("rmu", "npo"))
+    table = memory_table(made, checkpointing=False)
+    options, needed = zip(*table.rows, strict=True)
+    assert (table.method, table.unknown) == ("npo", ())
+    assert options == (
+        "as asked", "--checkpointing", "--train layers:last=4", "--train lora:rank=16", "--train lora:rank=16 --checkpointing",
+    )  # fmt: skip
+    least = needs(base)
+    assert (needed[0].weights, needed[0].gradients, needed[0].moments) == (
+        least.weights,
+        least.gradients,
+        least.moments,
+    )
+    assert needed[1].activations < needed[0].activations
+    assert needed[3].moments < needed[0].moments
+
+
+def test_methods_that_cannot_be_counted_are_named(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(Simulation, "needs", fails)
+    table = memory_table(job(base, methods=("npo",)), checkpointing=False, device=torch.device("cpu"))
+    assert (table.method, table.unknown) == ("", ("npo",))
+    assert table.rows == (("as asked", needs(base)),)
+    assert "not counted: npo" in str(memory_lines(table).caption)
