@@ -59,15 +59,20 @@ def when_torch_is_imported() -> None:
 
 
 class _TorchFinder(importlib.abc.MetaPathFinder):
-    """Finds torch and nothing else, once."""
+    """Finds torch and nothing else, for whoever asks whether it is there and for who imports it."""
+
+    _searching = False
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name != "torch":
+        if name != "torch" or self._searching:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec("torch")
+        self._searching = True
+        try:
+            spec = importlib.util.find_spec("torch")
+        finally:
+            self._searching = False
         if spec is not None and spec.loader is not None and spec.origin is not None:
             spec.loader = _TorchLoader(spec.loader, Path(spec.origin).parent)
         return spec
