@@ -42,7 +42,7 @@ NAME, MEMORY, CAPABILITY = "pretend H200", 141 * 2**30, (9, 0)
 """Of every device; the memory is that without a limit."""
 
 Place = tuple[str, str, str]
-"""Kind of wait, operator, and the froc file:line that it comes from."""
+"""Kind of wait, operator, and the froc `file:line function` that it comes from."""
 
 _native: Any = None
 _observer: Any = None
@@ -173,6 +173,11 @@ def reset_counts() -> None:
     _native.pretend_reset_counts()
 
 
+def places() -> Counter[Place]:
+    """Number of waits by place, of the last `watching`."""
+    return _places.copy()
+
+
 @contextmanager
 def watching() -> Iterator[Counter[Place]]:
     """Count from 0, and where in froc the host waits for the device; yields the number of waits by place."""
@@ -196,7 +201,8 @@ def _froc_line() -> str:
     while frame is not None:
         name = frame.f_code.co_filename
         if name.startswith(ROOMS):
-            return f"{os.path.relpath(os.path.realpath(name), ROOT)}:{frame.f_lineno}"
+            file = os.path.relpath(os.path.realpath(name), ROOT)
+            return f"{file}:{frame.f_lineno} {frame.f_code.co_qualname}"
         frame = frame.f_back
     return "elsewhere"
 
