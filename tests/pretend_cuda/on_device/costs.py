@@ -8,9 +8,9 @@ measures everything again and writes the file.
 import dataclasses
 import gc
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -48,9 +48,6 @@ LOOKS = ("probability", "extraction_strength", "rouge_l")
 FOLDERS = {"entailment", "unlearning_depth"}
 """Metrics that need another model."""
 SHORT = {"lr": 1e-3, "epochs": 1, "rounds": 1}
-
-Costs = dict[str, dict[str, float]]
-"""Section -> name -> number."""
 
 
 @dataclass(frozen=True)
@@ -140,15 +137,15 @@ def look_memory(bench: Bench, name: str) -> float:
 
 def step_waits(bench: Bench, name: str) -> dict[str, float]:
     """froc `file function` -> how often the host waits for the device there, per optimiser step, without looks."""
-    watched = device.watching()
+    watched = ExitStack()
     seen: Counter[device.Place] = Counter()
 
     def begin() -> bool:
-        watched.__enter__()
+        watched.enter_context(device.watching())
         return False
 
     def end() -> bool:
-        watched.__exit__(None, None, None)
+        watched.close()
         seen.update(device.places())
         return True
 
@@ -200,4 +197,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
