@@ -98,12 +98,17 @@ def table(losses: bytes, lines: Sequence[int]) -> pl.DataFrame:
     return frame.select(*KEY, "unit", pl.col("loss").cast(pl.Int64).alias("signed"))
 
 
-def compare(drawn: pl.DataFrame, measured: pl.DataFrame, scope: Scope = EVERYTHING) -> Counts:
+def compare(
+    drawn: pl.DataFrame, measured: pl.DataFrame, scope: Scope = EVERYTHING, within: int = 0
+) -> Counts:  # fmt: skip
     """Per group, the number of drawn rows or units that differ and the largest difference in thousandths.
+
+    within: thousandths up to which losses count as the same.
 
     A row that cannot be measured differs by 1000; a unit differs where one of its rows does.
     """
     apart = (pl.col("signed") - pl.col("loss").cast(pl.Int64)).abs().fill_null(1000)
+    apart = pl.when(apart > within).then(apart).otherwise(0)
     item = pl.when(pl.col("risk").is_in(list(scope.by_unit))).then(pl.lit("")).otherwise(pl.col("query")).alias("item")
     joined = drawn.join(measured.select(*KEY, "loss"), on=KEY, how="left").with_columns(item, apart=apart)
     items = joined.group_by("config", "risk", "split", "unit", "item").agg(pl.col("apart").max())

@@ -17,7 +17,7 @@ from froc.audit.canonical_json import exact
 from froc.audit.chronology import CLOCK_SKEW
 from froc.audit.documents import Role
 from froc.audit.redraw import CONFIDENCE
-from froc.audit.reexecution_statement import HOW, SCOPES, GroupCount, Outcome, SignedModel
+from froc.audit.reexecution_statement import HOW, MOST_WITHIN, SCOPES, GroupCount, Outcome, SignedModel
 from froc.audit.report import Facts
 from froc.errors import InputError, VerificationError
 from froc.risk.positive_control import BASE
@@ -38,6 +38,7 @@ class Reexecution:
     independent: whether its signers did not sign the report or its plan, and are not named in it.
     share: largest share of a configuration's losses under a risk that may differ for the report to count as reproduced.
     covers: whether the report covers a model.
+    exact: whether the run was computed so that its losses come again to the thousandth (--deterministic).
     rivals: whether one of several candidates was measured alone; whether it is certified depends on the others' losses, too.
     """
 
@@ -47,6 +48,7 @@ class Reexecution:
     share: float = SHARE
     covers: bool = False
     rivals: bool = False
+    exact: bool = False
 
     @property
     def assurance(self) -> str:
@@ -58,6 +60,10 @@ class Reexecution:
         """Why the report does not count as reproduced, in fixed words; empty if it does."""
         if self.differed:
             return "losses differed"
+        if self.exact and self.outcome.within:
+            return (
+                "the run was computed so that its losses come again exactly, and they were compared within a tolerance"
+            )
         if not self.independent:
             return "a signer of the report measured them"
         if not self.of_model:
@@ -98,7 +104,8 @@ class Reexecution:
         outcome = self.outcome
         each = "" if outcome.groups is None else f" of {SCOPES[outcome.how]} under any risk"
         items = "losses" if len(outcome.lines) == outcome.rows else "losses, or groups of them,"
-        share = f"at most {float(outcome.bound):.2%} of the losses{each} differ"
+        apart = f" by more than {outcome.within / 1000:g}" if outcome.within else ""
+        share = f"at most {float(outcome.bound):.2%} of the losses{each} differ{apart}"
         if outcome.rows < outcome.of:
             share += f" with {CONFIDENCE:.0%} confidence"
         return (
@@ -180,7 +187,10 @@ def check(
     named = {signer["keyid"] for signer in report["signers"]}
     named |= {*parties, *facts.plan_signers}
     rivals = config is not None and len(facts.seal.candidates) > 1
-    return Reexecution(outcome, tuple(signers), not named & {outcome.keyid}, share, bool(facts.files), rivals)
+    return Reexecution(
+        outcome, tuple(signers), not named & {outcome.keyid}, share, bool(facts.files), rivals,
+        exact=facts.plan.environment.get("deterministic") == "yes",
+    )  # fmt: skip
 
 
 def scope_of(facts: Facts, config: str | None) -> redraw.Scope:
@@ -231,6 +241,16 @@ def refuse_share(share: float) -> None:
     if not 0 <= share < 1:
         raise InputError(
             f"--share {share} is outside 0 .. 1; 0.05 asks that at most 5 % of any configuration's losses differ"
+        )
+
+
+def refuse_within(within: int, environment: Mapping[str, Any]) -> None:
+    """InputError for a tolerance out of range, or where the run was computed to the same bits, so that nothing may differ."""
+    if not 0 <= within <= MOST_WITHIN:
+        raise InputError(f"--within {within} is outside 0 .. {MOST_WITHIN} thousandths")
+    if within and environment.get("deterministic") == "yes":
+        raise InputError(
+            "the run was computed with --deterministic, so that its losses come again exactly; leave --within out"
         )
 
 

@@ -11,6 +11,8 @@ from froc.audit.redraw import MOST
 HOW = {"trained-again": "drawn configurations trained again", "model-measured": "the chosen model measured"}
 
 
+MOST_WITHIN = 10
+"""Thousandths by which a loss that is measured again may differ at most where a statement says so."""
 SCOPES = {"trained-again": "any configuration", "model-measured": "the model, or of the base model,"}
 
 
@@ -86,6 +88,7 @@ class Outcome(Strict):
     lines: their line numbers in losses.csv.
     differed: number of rows whose whole thousandths differ.
     largest: largest difference, in thousandths.
+    within: thousandths up to which losses count as the same; kernels that add in any order differ in the last bits.
     each: number of rows drawn of each group, a configuration under a risk; all of a smaller group.
     bound: share of a group's rows that may differ, in the worst group, at `confidence` for all groups together.
 
@@ -109,6 +112,7 @@ class Outcome(Strict):
     environment: Environment
     # older statements do not cover the model
     model: SignedModel | None = None
+    within: int = Field(default=0, ge=0, le=MOST_WITHIN)
     each: int | None = Field(default=None, ge=1, le=MOST)
     groups: list[GroupCount] | None = Field(default=None, min_length=1)
 

@@ -52,6 +52,8 @@ def bench(
     ] = True,
     autocast: options.Autocast = None,
     measure_dtype: options.MeasureDtype = None,
+    attention: options.Attention = None,
+    gpus_per_trial: options.GpusPerTrial = 1,
     checkpointing: options.Checkpointing = False,
     compiled: options.Compiled = False,
     device: options.Device = None,
@@ -75,13 +77,15 @@ def bench(
         batch=batch, train=train, pack=pack, sweep=sweep, autocast=autocast, measure_dtype=measure_dtype,
     )  # fmt: skip
     settings.check()
-    machine = Machine(device, dtype, checkpointing, compiled)
+    machine = Machine(
+        device, dtype, checkpointing, compiled, "inline", attention=attention, gpus_per_trial=gpus_per_trial
+    )  # fmt: skip
     options_of_search = SearchOptions(task=task, model=model, data=data, machine=machine)
     options_of_search.check()
     # what can be wrong without torch was refused
     extras.require("search")
     words.messages.print("[dim]loading PyTorch ...[/]")
-    from froc.models.memory_needs import refuse_too_large
+    from froc.models.memory_needs import needs_of_devices, refuse_too_large
     from froc.search.trial import throughput
     from froc.search.trial.memory_table import memory_table
     from froc.search.trial.runner import TrialRunner
@@ -113,6 +117,11 @@ def bench(
         warn_of_slow_autocast(job)
         memory = memory_table(job, checkpointing=checkpointing, progress=progress)
         words.messages.print(f"[dim]{words.visible(memory.sentence)}[/]", soft_wrap=True)
+        shares = needs_of_devices(job.base) if len(job.base.devices) > 1 else {}
+        for place, share in shares.items():
+            words.messages.print(
+                f"[dim]  on {words.visible(place)}: {words.visible(share.sentence())}[/]", soft_wrap=True
+            )
         progress("measuring the base model")
         stand = TrialRunner(job.base, job.view, measures(settings), batch=batch, seed=0, swept=sweep, engine=job.engine)
         look = throughput.look_seconds(stand)
@@ -130,6 +139,7 @@ def bench(
         "batch": batch, "train": train, "pack": pack, "sweep": sweep, "compiled": compiled, "checkpointing": checkpointing,
         "forget_rows": len(job.view.forget), "search_queries": {r: len(queries) for r, queries in job.view.queries.items()},
         "memory": memory.document,
+        **({"memory_of_devices": {place: share.document for place, share in shares.items()}} if shares else {}),
     }  # fmt: skip
     if json_:
         words.emit({**facts, "methods": [speed.document for speed in speeds]})

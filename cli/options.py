@@ -284,6 +284,28 @@ Compiled = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
+Attention = Annotated[
+    str | None,
+    typer.Option(
+        help="eager, sdpa or flash_attention_2.",
+        show_default="the fastest that the model supports",
+        rich_help_panel=MACHINE,
+    ),
+]
+Deterministic = Annotated[
+    bool,
+    typer.Option(
+        "--deterministic",
+        help="On a GPU, compute to the same bits each time, slower; what cannot ends its trial (docs/running.md).",
+        rich_help_panel=MACHINE,
+    ),
+]
+GpusPerTrial = Annotated[
+    int,
+    typer.Option(
+        help="GPUs that one model's blocks are divided among, for models too large for one.", rich_help_panel=MACHINE
+    ),
+]
 Device = Annotated[
     str | None,
     typer.Option(help="cpu, cuda, cuda:1 ...", show_default="cuda where there is one", rich_help_panel=MACHINE),

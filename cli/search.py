@@ -172,6 +172,9 @@ def search(
     ] = True,
     autocast: options.Autocast = None,
     measure_dtype: options.MeasureDtype = None,
+    attention: options.Attention = None,
+    deterministic: options.Deterministic = False,
+    gpus_per_trial: options.GpusPerTrial = 1,
     checkpointing: options.Checkpointing = False,
     compiled: options.Compiled = False,
     device: options.Device = None,
@@ -261,7 +264,9 @@ def search(
         "methods": tuple(name.strip() for name in methods.split(",") if name.strip()),
         "relative": tuple(relative or ()),
     }
-    machine = Machine(device, dtype, checkpointing, compiled, executor, workers, worker_gpus, cpu_workers=True)
+    machine = Machine(
+        device, dtype, checkpointing, compiled, executor, workers, worker_gpus, True, attention, deterministic, gpus_per_trial
+    )  # fmt: skip
     chosen = SearchOptions(
         out, task, model, data, words.per_risk(unit or [], "unit", str), split_seed, audit_seed, previous, machine, parallel,
         rebuild_embedded,

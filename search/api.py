@@ -98,6 +98,9 @@ def run(
     executor: str = "auto",
     workers: int | None = None,
     worker_gpus: float | None = None,
+    attention: str | None = None,
+    deterministic: bool = False,
+    gpus_per_trial: int = 1,
     parallel: int | None = None,
     rebuild_embedded: bool = False,
     progress: bool = True,
@@ -141,7 +144,8 @@ def run(
     predecessor.check()
     chosen = SearchOptions(
         _path(out), _path(task), model, _path(data), dict(unit or {}), split_seed, audit_seed, predecessor,
-        Machine(device, dtype, checkpointing, compile, executor, workers, worker_gpus), parallel, rebuild_embedded,
+        Machine(device, dtype, checkpointing, compile, executor, workers, worker_gpus, False, attention, deterministic, gpus_per_trial),
+        parallel, rebuild_embedded,
     )  # fmt: skip
     budgets = named_risks.budgets_of_profile(every, named, profile, defined, predecessor.risks)
     with ProgressDisplay(Console(stderr=True, highlight=False), quiet=not progress) as display:

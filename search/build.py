@@ -10,7 +10,7 @@ import platformdirs
 
 from froc.errors import InputError
 from froc.search.continual import predecessor
-from froc.search.machine import Machine, device_kind, executor_maker, small_model_workers, worker_devices
+from froc.search.machine import Machine, device_kind, executor_maker, own_device, small_model_workers, worker_devices
 
 if TYPE_CHECKING:
     from froc.data.splits import Draw
@@ -129,9 +129,11 @@ def build_job(
     if settings.sampler == "grid":
         settings = replace(settings, trials=min(settings.trials, spaces.size(space)))
     # where others train, this process only writes what they hand over
-    device = "cpu" if crew else machine.device
+    device = "cpu" if crew else own_device(machine)
     dtype = machine.dtype or (models.natural_dtype(device_kind(machine, crew), settings.train) if crew else None)
-    scope: Any = {"train": settings.train, "n_adapters": settings.pack}
+    scope: Any = {
+        "train": settings.train, "n_adapters": settings.pack, "attention": machine.attention, "deterministic": machine.deterministic
+    }  # fmt: skip
     progress("loading the model", 0, 1)
     if after is not None:
         base = models.load(str(after.model), device=device, dtype=dtype, **scope)

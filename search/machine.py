@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from froc.errors import InputError
-from froc.models.training_options import DTYPES
+from froc.models.determinism import prepare
+from froc.models.training_options import ATTENTIONS, DTYPES
 
 if TYPE_CHECKING:
     from froc.models.base import Base
@@ -28,6 +29,7 @@ class Machine:
 
     executor: auto takes a process per GPU where there are several. worker_gpus: of each Ray worker. cpu_workers: whether auto may start worker processes for a small
     model on the CPU, too; these import the main module anew, for which a command is made and a user's script may not be.
+    attention, deterministic: see `froc.models.base.load`. gpus_per_trial: devices that a model's blocks are divided among.
     """
 
     device: str | None = None
@@ -38,6 +40,9 @@ class Machine:
     workers: int | None = None
     worker_gpus: float | None = None
     cpu_workers: bool = False
+    attention: str | None = None
+    deterministic: bool = False
+    gpus_per_trial: int = 1
 
     def check(self) -> None:
         """InputError for words that name no executor or type, and for too few workers; torch is not imported."""
@@ -49,8 +54,30 @@ class Machine:
             raise InputError("--executor inline has no workers; leave one of the two out")
         if self.dtype is not None and self.dtype not in DTYPES:
             raise InputError(f"no dtype is called {self.dtype!r}; there are: {', '.join(DTYPES)}")
+        if self.attention is not None and self.attention not in ATTENTIONS:
+            raise InputError(f"no attention is called {self.attention!r}; there are: {', '.join(ATTENTIONS)}")
+        if self.deterministic:
+            if self.compiled:
+                raise InputError(
+                    "--deterministic and --compile exclude each other: compiled kernels may add in any order"
+                )
+            prepare()
+        self._refuse_split()
         if self.device is not None and not re.fullmatch(r"[a-z]+(:[0-9]+)?", self.device):
             raise InputError(f"--device {self.device} is no device; write cpu, cuda, cuda:1 or mps")
+
+    def _refuse_split(self) -> None:
+        """InputError for several GPUs per trial beside options that say something else."""
+        if self.gpus_per_trial < 1:
+            raise InputError(f"--gpus-per-trial {self.gpus_per_trial} is too few; give at least 1")
+        if self.gpus_per_trial > 1 and self.device not in (None, "cuda"):
+            raise InputError(
+                f"--gpus-per-trial divides a model among cuda devices from the first on; leave --device {self.device} out"
+            )
+        if self.gpus_per_trial > 1 and self.executor.startswith("ray"):
+            raise InputError("--gpus-per-trial is for the GPUs of one machine; leave --executor ray out")
+        if self.gpus_per_trial > 1 and self.compiled:
+            raise InputError("--gpus-per-trial and --compile do not go together; leave one of the two out")
 
 
 def worker_devices(machine: Machine) -> list[str]:
@@ -60,7 +87,7 @@ def worker_devices(machine: Machine) -> list[str]:
     machine.check()
     if machine.executor.startswith("ray"):
         return ["ray"] * ray_workers(machine)[0]
-    gpus = _gpus(machine.device)
+    gpus = _gpus(machine)
     count = machine.workers or (len(gpus) if gpus else cores())
     if machine.executor == "inline" or (machine.executor == "auto" and (machine.workers or len(gpus)) in (None, 0, 1)):
         return []
@@ -82,11 +109,27 @@ def _ray_address(machine: Machine) -> str | None:
     return machine.executor if machine.executor.startswith("ray://") else os.environ.get("RAY_ADDRESS")
 
 
-def _gpus(device: str | None) -> list[str]:
+def own_device(machine: Machine) -> str | None:
+    """The device, or devices joined by a plus sign, of trials in this process; None for the default."""
+    return _gpus(machine)[0] if machine.gpus_per_trial > 1 else machine.device
+
+
+def _gpus(machine: Machine) -> list[str]:
+    """A trial's device or devices, for as many trials at once as there are devices."""
     import torch
 
     from froc.models import base as models
+    from froc.models.device_map import SEPARATOR
 
+    device, each = machine.device, machine.gpus_per_trial
+    if each > 1:
+        there = torch.cuda.device_count()
+        if there < each:
+            raise InputError(
+                f"--gpus-per-trial {each}: torch {torch.__version__} sees {there} cuda devices here; give at most as many"
+            )
+        numbers = range(0, there - each + 1, each)
+        return [SEPARATOR.join(f"cuda:{first + place}" for place in range(each)) for first in numbers]
     if device is not None:
         models.refuse_absent_device(device)
         return [device] if device.startswith("cuda") else []
@@ -119,7 +162,8 @@ def executor_maker(
         model=base.name, digest=base.digest, dtype=base.dtype, train=settings.train, members=settings.pack,
         view=job.view, measures=measures(settings), batch=settings.batch, seed=settings.seed,
         limits=settings.steering, swept=settings.sweep, autocast=settings.autocast, measure_dtype=settings.measure_dtype,
-        checkpointing=machine.checkpointing, compiled=machine.compiled,
+        checkpointing=machine.checkpointing, compiled=machine.compiled, attention=machine.attention,
+        deterministic=machine.deterministic,
     )  # fmt: skip
     if crew[0] != "ray":
         return lambda _: Processes(recipe, crew, threads=threads)

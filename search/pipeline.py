@@ -24,6 +24,7 @@ import froc
 from froc.atomic import open_log
 from froc.data import opening_ledger
 from froc.errors import InputError, InterruptedRunError
+from froc.models.determinism import deterministic
 from froc.models.memory import out_of_memory
 from froc.plan_identity import identity
 from froc.risk.certificate import Candidate, certify
@@ -70,7 +71,7 @@ def run(
         plan = replace(plan, notes=(*plan.notes, *filter(None, [looked.overlap])))
     folder.hold()
     try:
-        with _interruptible(), _logged(folder.run_log):
+        with _interruptible(), _logged(folder.run_log), deterministic(job.base.deterministic):
             LOG.info("froc %s, %s", froc.__version__, "goes on" if old else "a new run")
             if extended:
                 plan = trial_extension.extend(plan, folder)

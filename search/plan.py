@@ -181,9 +181,7 @@ def make_plan(
         **({"after": after.plan_entry} if after else {}),
         **({"questions": task.questions} if task.questions is not None else {}),
         **({"tokenizer": known} if (known := vocabulary.judge(task, base.tokenizer)) else {}),
-        "environment": {
-            "python": platform.python_version(), **{name: version(name) for name in PACKAGES}, "measured-in": base.measuring_dtype
-        },
+        "environment": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}, **base.environment},
     }  # fmt: skip
     document["plugins"] = provenance.outside(document)
     return Plan(document, claim, candidates, (*task.notes, *notes, *more))

@@ -21,6 +21,7 @@ from froc.loss_table import SCHEMA, WEIGHTED
 from froc.measuring.measurement import written
 from froc.models import vocabulary
 from froc.models.base import Base
+from froc.models.determinism import deterministic
 from froc.risk.positive_control import BASE
 from froc.search.external_model import ExternalModel
 from froc.search.job import Job, runner_of
@@ -52,7 +53,7 @@ def environment(base: Base) -> dict[str, str]:
     """The measuring environment: versions and precision, as in a plan, and the kind of device."""
     versions = {name: version(name) for name in PACKAGES}
     return {
-        "python": platform.python_version(), "device": base.device.type, **versions, "measured-in": base.measuring_dtype
+        "python": platform.python_version(), "device": base.device.type, **versions, **base.environment
     }  # fmt: skip
 
 
@@ -149,6 +150,20 @@ def remeasure(
     weighed: called with every configuration's name and parameters.
     failed: called with the name of a configuration that cannot be trained again, and why.
     """
+    with deterministic(job.base.deterministic):
+        return _remeasured(job, seal, configs, wanted, progress, unlearned, weighed, failed)
+
+
+def _remeasured(
+    job: Job,
+    seal: Mapping[str, Any],
+    configs: Sequence[Target],
+    wanted: pl.DataFrame,
+    progress: Progress,
+    unlearned: Path | None,
+    weighed: Callable[[str, KeptWeights], None],
+    failed: Callable[[str, FrocError], None],
+) -> pl.DataFrame:
     runner = runner_of(job)
     queries = {"calibration": job.sealed.open(seal), "search": job.view.queries}
     tables = [pl.DataFrame(schema=SCHEMA)]

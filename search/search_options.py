@@ -99,6 +99,7 @@ def search_job(options: SearchOptions, settings: "Settings", progress: Callable[
     """The job of a search, the same for the command and for Python. Raises InputError."""
     import torch
 
+    from froc.models.device_map import named
     from froc.models.memory_needs import refuse_too_large
     from froc.search.earlier_plan import draw_of, label_of, questions_of
     from froc.search.run_folder import Folder
@@ -114,5 +115,6 @@ def search_job(options: SearchOptions, settings: "Settings", progress: Callable[
     job = build_job(settings, inputs, options.machine, progress)
     workers = worker_devices(options.machine)
     if "ray" not in workers:
-        refuse_too_large(job.base, torch.device(workers[0]) if workers else None)
+        devices = named(workers[0]) if workers else []
+        refuse_too_large(job.base, torch.device(devices[0]) if devices else None, len(devices) or None)
     return job

@@ -45,11 +45,13 @@ class Measuring:
     verified: the report.
     make: builds its job; the argument says whether all parameters must be loadable, as for a model from a folder.
     progress: called with (configurations done, of).
+    within: thousandths up to which losses count as the same.
     """
 
     verified: "Result"
     make: Callable[[bool], "Job"]
     progress: Callable[[int, int], None]
+    within: int = 0
 
     @property
     def chosen(self) -> str | None:
@@ -128,7 +130,7 @@ class Measuring:
             return {"model": entry(again.chosen, same, None, rows)}
         drawn = redraw.table(losses, redraw.draw(losses, seed, rows, scope))
         table = remeasure(self.make(True), self.seal, self._targets([self.chosen]), drawn, self.progress, model)
-        counts = redraw.compare(drawn, table, scope)
+        counts = redraw.compare(drawn, table, scope, self.within)
         return {"model": entry(lies, False, counts, rows)}
 
     def _as_saved(self, again: Again, model: Path | None) -> bool:

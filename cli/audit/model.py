@@ -82,6 +82,9 @@ def model(
     device: options.Device = None,
     dtype: options.Dtype = None,
     measure_dtype: options.MeasureDtype = None,
+    attention: options.Attention = None,
+    deterministic: options.Deterministic = False,
+    gpus_per_trial: options.GpusPerTrial = 1,
     json_: Annotated[
         bool,
         typer.Option(
@@ -121,7 +124,9 @@ def model(
     )  # fmt: skip
     settings.check()
     Folder(out).refuse_unwritable()
-    machine = Machine(device, dtype, executor="inline")
+    machine = Machine(
+        device, dtype, executor="inline", attention=attention, deterministic=deterministic, gpus_per_trial=gpus_per_trial
+    )  # fmt: skip
     options_of_search = SearchOptions(task=task, model=base, data=data, machine=machine)
     options_of_search.check()
     refuse_no_folder(unlearned)

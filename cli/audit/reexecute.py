@@ -91,8 +91,16 @@ def reexecute(
             rich_help_panel=options.RISKS,
         ),
     ] = None,
+    within: Annotated[
+        int,
+        typer.Option(
+            help="Thousandths up to which losses count as the same, where kernels add in any order; the statement says so.",
+            rich_help_panel=options.RISKS,
+        ),
+    ] = 0,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    gpus_per_trial: options.GpusPerTrial = 1,
     json_: options.Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=options.OUTPUT)] = False,
 ) -> None:
@@ -131,8 +139,13 @@ def reexecute(
     if not lines:
         raise InputError(f"{bundle} holds no losses that could be measured again: nothing was tested")
     drawn = redraw.table(losses, lines)
+    environment = verified.facts.plan.environment
+    reexecution.refuse_within(within, environment)
+    machine = Machine(
+        device, dtype, executor="inline", deterministic=environment.get("deterministic") == "yes", gpus_per_trial=gpus_per_trial
+    )  # fmt: skip
+    machine.check()
     with ProgressDisplay(words.messages, quiet) as display:
-        machine = Machine(device, dtype, executor="inline")
         chain = _chain(verified.files, after)
         measuring = Measuring(
             verified,
@@ -140,13 +153,14 @@ def reexecute(
                 verified.files, task, data, base, metric or [], machine, display, chain, earlier or (), whole=whole
             ),
             lambda done, of: display.step("again", done, of),
+            within,
         )
         measured = measuring.losses(drawn, unlearned)
         of_model = measuring.of_model(measured, model, seed, rows) if unlearned is None else {}
     predicate = reexecution.document(
-        losses, seed, rows, scope, redraw.compare(drawn, measured.table, scope), signed=writing.stamped(None), role=role,
+        losses, seed, rows, scope, redraw.compare(drawn, measured.table, scope, within), signed=writing.stamped(None), role=role,
         keyid=signing.public_of(signer).keyid, harness={"name": "froc", "version": froc.__version__},
-        environment=measured.environment, **of_model,
+        environment=measured.environment, **({"within": within} if within else {}), **of_model,
     )  # fmt: skip
     writing.replace_file(place, reexecution.sign(verified.payload, predicate, signer))
     everyone = (*known.keys, signing.public_of(signer))

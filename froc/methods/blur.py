@@ -23,8 +23,8 @@ class ForgetFirst(Combiner):
         """u; g_r alone where g_f is zero."""
         forget, retain = gradients["forget"], gradients["retain"]
         size = dot(forget, forget)
-        share = (self.gamma - (dot(retain, forget) / size).nan_to_num(0.0, 0.0, 0.0)).to(next(iter(forget.values())))
-        made = {name: grad * share for name, grad in forget.items()}
+        share = self.gamma - (dot(retain, forget) / size).nan_to_num(0.0, 0.0, 0.0)
+        made = {name: grad * share.to(grad) for name, grad in forget.items()}
         return made | {name: made[name] + grad if name in made else grad for name, grad in retain.items()}
 
 

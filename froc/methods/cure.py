@@ -87,7 +87,8 @@ class Circuit:
         for name, value in values.items():
             place = self.place(name, value)
             others = [dim for dim in range(value.dim()) if place.dim() == 0 or place.shape[dim] == 1]
-            total.index_add_(0, place.flatten(), value.double().sum(others).flatten())
+            summed = value.double().sum(others).flatten()
+            total.index_add_(0, place.flatten().to(total.device), summed.to(total.device))
         return total
 
     def factors(self, of: Mapping[Rule, float]) -> Tensor:

@@ -130,7 +130,7 @@ class NullSpace(UpdateFilter):
         return {name: self._projected(change, name) for name, change in update.items()}
 
     def _projected(self, change: Tensor, name: str) -> Tensor:
-        free, wide = self._free[name], widened(change)
+        free, wide = self._free[name].to(change.device), widened(change)
         projected = wide @ free @ free.T if self.spectra[name].axis else free @ (free.T @ wide)
         return projected.to(change)
 

@@ -29,12 +29,13 @@ class Salient(UpdateFilter):
     def __call__(self, update: Weights, inputs: UpdateInputs) -> Weights:
         """The update, zero for all other rows, momentum and weight decay included."""
         norms = {name: _rows(grad) for name, grad in inputs.gradients["forget"].items()}
-        every = torch.cat(list(norms.values()))
+        home = next(iter(norms.values())).device
+        every = torch.cat([norm.to(home) for norm in norms.values()])
         # a quantile between two ranks is above the lower one; the subtracted 1e-9 absorbs rounding of the product
         rank = math.ceil(self.threshold * (len(every) - 1) - 1e-9)
-        least = every.kthvalue(rank + 1).values.clamp_min(torch.finfo(every.dtype).tiny)
+        least = every.sort().values[rank].clamp_min(torch.finfo(every.dtype).tiny)
         return {
-            name: change * (norms[name] >= least).view(-1, *[1] * (change.dim() - 1))
+            name: change * (norms[name] >= least.to(norms[name].device)).view(-1, *[1] * (change.dim() - 1))
             if name in norms
             else torch.zeros_like(change)
             for name, change in update.items()

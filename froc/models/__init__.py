@@ -9,6 +9,9 @@
     batches  forward  hooks  likelihood   rows as tensors; one pass; reading and changing hidden states; log-probabilities
     narrowing                      which models may process the predicting positions only
     generation                     answers that a model writes
+    attention  determinism         which attention computes a model; the same bits each time
+    device_map                     one model's blocks on several devices
+    random_state                   states of random generators
     compute  onednn                precision and compilation; faster linear layers on some CPUs
     memory_needs  allocations      the memory that training takes, before it is tried; bytes counted on the meta device
     autocast                       autocast on every device, the meta device included

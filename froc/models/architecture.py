@@ -35,11 +35,13 @@ def refuse_config(name: str, config: Any) -> None:
         )
 
 
-def read(name: str, config: Any, kind: torch.dtype) -> tuple[PreTrainedModel, tuple[str, ...]]:
+def read(
+    name: str, config: Any, kind: torch.dtype, attention: str | None = None
+) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """A causal language model from a folder or the hub, on the CPU, and notes on the choices made.
 
-    Attention is SDPA where that agrees with the eager implementation, else eager. Of a multimodal model the text model
-    is taken. InputError for anything that is no causal language model.
+    Attention is SDPA where that agrees with the eager implementation, else eager, unless the user chose. Of a multimodal model the
+    text model is taken. InputError for anything that is no causal language model, and for attention that it does not have.
     """
     text = config.get_text_config()
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and text is config:
@@ -47,8 +49,8 @@ def read(name: str, config: Any, kind: torch.dtype) -> tuple[PreTrainedModel, tu
             f"{name} is no causal language model (its type is {config.model_type}); give a decoder-only language model"
         )
     if text is config or _is_swapped(config):
-        return _with_attention(AutoModelForCausalLM, name, kind)
-    return _text_model(name, config, kind)
+        return _with_attention(AutoModelForCausalLM, name, kind, attention)
+    return _text_model(name, config, kind, attention)
 
 
 def refuse_acausal(name: str, model: PreTrainedModel) -> None:
@@ -73,19 +75,31 @@ def _is_swapped(config: Any) -> bool:
     return made is not None and made.config_class is type(config.get_text_config())
 
 
-def _with_attention(loader: Any, name: str, kind: torch.dtype) -> tuple[PreTrainedModel, tuple[str, ...]]:
-    """The model with SDPA attention, or with eager attention and a note."""
+def _with_attention(
+    loader: Any, name: str, kind: torch.dtype, attention: str | None
+) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    """The model with SDPA attention, or with eager attention and a note; with what the user chose, without."""
     options: dict[str, Any] = {"dtype": kind, "use_safetensors": True, "trust_remote_code": False}
+    if attention == "eager":
+        return loader.from_pretrained(name, attn_implementation="eager", **options), ()
     try:
         model: PreTrainedModel = loader.from_pretrained(name, attn_implementation="sdpa", **options)
     except ValueError as error:
         if "attention implementation" not in str(error):
             raise
+        _refuse_sdpa(name, attention, "has no SDPA")
         return loader.from_pretrained(name, attn_implementation="eager", **options), (_eager(name, "has no SDPA"),)
     if _caps(model) or not _sdpa_agrees(model):
+        _refuse_sdpa(name, attention, "computes something else with SDPA")
         model.set_attn_implementation("eager")
         return model, (_eager(name, "computes something else with SDPA"),)
     return model, ()
+
+
+def _refuse_sdpa(name: str, attention: str | None, why: str) -> None:
+    """InputError where the user chose it."""
+    if attention == "sdpa":
+        raise InputError(f"--attention sdpa: {name} {why}; leave --attention out, or write eager")
 
 
 def _eager(name: str, why: str) -> str:
@@ -98,20 +112,32 @@ def _caps(model: PreTrainedModel) -> bool:
 
 
 def _sdpa_agrees(model: PreTrainedModel) -> bool:
-    tokens = _tokens(model, 2)
     model.eval()
-    with torch.no_grad():
-        fast = model(input_ids=tokens, use_cache=False).logits.float()
-        try:
-            model.set_attn_implementation("eager")
-        except ValueError:  # no eager implementation
-            return True
-        plain = model(input_ids=tokens, use_cache=False).logits.float()
+    fast = few_logits(model)
+    try:
+        model.set_attn_implementation("eager")
+    except ValueError:  # no eager implementation
+        return True
+    plain = few_logits(model)
     model.set_attn_implementation("sdpa")
-    return not _differ((fast - plain).abs(), (plain - plain.mean()).abs(), model)
+    return agree(fast, plain, model)
 
 
-def _text_model(name: str, config: Any, kind: torch.dtype) -> tuple[PreTrainedModel, tuple[str, ...]]:
+@torch.no_grad()
+def few_logits(model: PreTrainedModel) -> Tensor:
+    """Logits of a few tokens, the same in each call."""
+    logits: Tensor = model(input_ids=_tokens(model, 2), use_cache=False).logits.float()
+    return logits
+
+
+def agree(logits: Tensor, expected: Tensor, model: PreTrainedModel) -> bool:
+    """Whether logits differ by rounding alone."""
+    return not _differ((logits - expected).abs(), (expected - expected.mean()).abs(), model)
+
+
+def _text_model(
+    name: str, config: Any, kind: torch.dtype, attention: str | None
+) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """The text model of a multimodal one, as a separate causal language model with the same outputs."""
     text = config.get_text_config()
     refusal = InputError(
@@ -121,7 +147,7 @@ def _text_model(name: str, config: Any, kind: torch.dtype) -> tuple[PreTrainedMo
     if type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise refusal
     loader = AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModelForImageTextToText
-    whole, notes = _with_attention(loader, name, kind)
+    whole, notes = _with_attention(loader, name, kind, attention)
     alone: PreTrainedModel = AutoModelForCausalLM.from_config(
         text, dtype=kind, attn_implementation=whole.config.get_text_config()._attn_implementation
     )

@@ -17,7 +17,9 @@ from transformers.modeling_utils import remove_tied_weights_from_state_dict
 from froc import hashing
 from froc.atomic import replacing
 from froc.errors import InputError
-from froc.models import adapters, architecture, weights_digest
+from froc.models import adapters, architecture, device_map, weights_digest
+from froc.models.attention import Attention
+from froc.models.device_map import devices_of
 from froc.models.experts import refuse_packed_experts
 from froc.models.hooks import blocks
 from froc.models.model_name import refuse_absent
@@ -41,6 +43,7 @@ class Base:
     digest: SHA-256 over the base parameters' names and bytes.
     notes: choices made when it was loaded.
     measured_in: precision of matrix products in measuring; empty for that of the parameters.
+    deterministic: whether it is computed to the same bits each time, see `froc.models.determinism`.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Base:
     digest: str
     notes: tuple[str, ...] = ()
     measured_in: str = ""
+    deterministic: bool = False
 
     @property
     def dtype(self) -> str:
@@ -58,8 +62,22 @@ class Base:
 
     @property
     def device(self) -> torch.device:
-        """The model's device."""
+        """The model's device; the first where it lies on several, which has its inputs and outputs."""
         return next(self.model.parameters()).device
+
+    @property
+    def devices(self) -> tuple[torch.device, ...]:
+        """All devices of the model."""
+        return devices_of(self.model)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """How it is computed, as plans and re-executions say it."""
+        return {
+            "measured-in": self.measuring_dtype, "attention": str(self.model.config.get_text_config()._attn_implementation),
+            **({"deterministic": "yes"} if self.deterministic else {}),
+            **({"devices": str(len(self.devices))} if len(self.devices) > 1 else {}),
+        }  # fmt: skip
 
     @property
     def measuring_dtype(self) -> str:
@@ -84,7 +102,12 @@ class Base:
 
 
 def refuse_absent_device(device: str) -> None:
-    """InputError for a device that torch does not have on this machine."""
+    """InputError for a device, or one of several, that torch does not have on this machine."""
+    for part in device_map.named(device):
+        _refuse_absent(part)
+
+
+def _refuse_absent(device: str) -> None:
     kind, _, number = device.partition(":")
     try:
         torch.device(device)
@@ -126,15 +149,17 @@ def measured_as(base: Base, precision: str | None) -> Base:
 
 def load(
     name: str, *, device: str | None = None, dtype: str | None = None, train: str = "full", n_adapters: int = 1,
-    adapter_base: str | None = None,
+    adapter_base: str | None = None, attention: str | None = None, deterministic: bool = False,
 ) -> Base:  # fmt: skip
     """Load a causal language model from a folder or the hub; an adapter is merged into the base model that it names.
 
-    device: cuda if available, else cpu, by default.
+    device: cuda if available, else cpu, by default; cuda:0+cuda:1 divides the blocks among several.
     dtype: of the parameters; by default bfloat16 on cuda where only adapters train, else float32 (bfloat16 loses small
         updates).
     train, n_adapters: see `froc.models.trainable.parse`.
     adapter_base: the base model in use, for adapters of it.
+    attention: see `froc.models.attention.Attention`; by default the fastest that the model supports.
+    deterministic: only what computes to the same bits each time.
 
     InputError for a folder without safetensors (pickled weights can run code), for quantised weights (they can be
     neither trained in small steps nor mixed), and for models that are no causal language models.
@@ -143,15 +168,17 @@ def load(
     place = device or default_device()
     refuse_absent_device(place)
     kind: torch.dtype = getattr(torch, dtype or natural_dtype(place, train))
+    wanted = Attention(attention, place, kind, deterministic)
+    wanted.check()
     adapter = adapters.read(Path(name))
     if adapter is None:
-        model, notes = _read(name, kind, n_adapters)
+        model, notes = _read(name, kind, n_adapters, wanted)
     else:
-        model = adapter.merged(lambda base: _read(base, kind, n_adapters)[0], adapter_base)
+        model = adapter.merged(lambda base: _read(base, kind, n_adapters, wanted)[0], adapter_base)
         notes = (adapter.note,)
     tokenizer = _tokenizer(name, adapter, adapter_base)
-    loaded: Any = model
-    return replace(wrap(name, loaded.to(place), tokenizer, train, n_adapters), notes=notes)
+    notes += wanted.make_faster(device_map.place_on(model, place))
+    return replace(wrap(name, model, tokenizer, train, n_adapters), notes=notes, deterministic=deterministic)
 
 
 def wrap(
@@ -167,7 +194,9 @@ def wrap(
     return Base(name, model, tokenizer, parse(train, model, n_adapters), known)
 
 
-def _read(name: str, kind: torch.dtype, n_adapters: int = 1) -> tuple[PreTrainedModel, tuple[str, ...]]:
+def _read(
+    name: str, kind: torch.dtype, n_adapters: int, attention: Attention
+) -> tuple[PreTrainedModel, tuple[str, ...]]:
     folder = Path(name)
     if folder.is_dir():
         _refuse_pickle(folder)
@@ -175,7 +204,7 @@ def _read(name: str, kind: torch.dtype, n_adapters: int = 1) -> tuple[PreTrained
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
         architecture.refuse_config(name, config)
         refuse_packed_experts(name, config, n_adapters)
-        return architecture.read(name, config, kind)
+        return architecture.read(name, config, kind, attention.on_host)
     except (OSError, ValueError, KeyError) as error:
         raise _unreadable(name, error) from error
 

@@ -29,11 +29,11 @@ def room(device: torch.device) -> float:
 
 
 def copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies on the weights' device where all fit, else on the host."""
-    if not weights:
-        return {}
-    device = next(iter(weights.values())).device
-    if sum(value.nbytes for value in weights.values()) <= room(device):
+    """Copies on the weights' devices where all fit, else on the host."""
+    sizes: dict[torch.device, int] = {}
+    for value in weights.values():
+        sizes[value.device] = sizes.get(value.device, 0) + value.nbytes
+    if all(size <= room(device) for device, size in sizes.items()):
         return {name: value.detach().clone() for name, value in weights.items()}
     return on_host(weights)
 

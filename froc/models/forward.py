@@ -51,8 +51,7 @@ class Pass:
         self.row, self.column = batch.predicting(end)
         self.hidden: dict[int, Tensor] = {}
         device = batch.ids.device
-        self._row = torch.from_numpy(self.row).to(device)
-        self._column = torch.from_numpy(self.column).to(device)
+        self._row, self._column = (torch.from_numpy(place).to(device) for place in (self.row, self.column))
         self._head_dtype = current(device)
         self._states: Tensor | None = None
         self._logits = self._run(model, hidden_at, logits, rows_stay)
@@ -129,15 +128,18 @@ class Pass:
         return (hidden[self._row, self._column], *args[1:]) if hidden.dim() == 3 else args
 
     def _pick(self, _module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (args[0][self._row, self._column][None], *args[1:])
+        return (args[0][self._at(args[0].device)][None], *args[1:])
 
     def _spread(self, _module: Any, _args: Any, output: Tensor) -> Tensor:
         wide = output.new_zeros(*self.batch.ids.shape, output.shape[-1])
-        return wide.index_put((self._row, self._column), output[0])
+        return wide.index_put(self._at(output.device), output[0])
+
+    def _at(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        return self._row.to(device), self._column.to(device)
 
     def _keep(self, layer: int, stop: bool) -> Any:
         def hook(_module: Any, _args: Any, output: Any) -> None:
-            self.hidden[layer] = output[0] if isinstance(output, tuple) else output
+            self.hidden[layer] = (output[0] if isinstance(output, tuple) else output).to(self.batch.ids.device)
             if stop:
                 raise _Enough
 

@@ -15,6 +15,7 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel,
 
 from froc.errors import FrocError
 from froc.models.batches import Counts, Encoded, Limits, by_length
+from froc.models.random_state import own_draws
 
 ROWS = 64
 """Rows sampled at a time."""
@@ -35,8 +36,7 @@ def sample_answers(
     most = np.minimum(most, _room(model, questions))
     parts = [list(range(start, min(start + ROWS, len(questions)))) for start in range(0, len(questions), ROWS)]
     answers = list(questions)
-    with default_generation(model), torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with default_generation(model), own_draws(device, seed):
         for index in _fitting(model, parts, questions, most):
             rows, ruled_out = [questions[i] for i in index], [banned[i] for i in index] if banned else ()
             for i, row in zip(index, _drawn(model, rows, most[index], ruled_out, device), strict=True):

@@ -11,13 +11,20 @@ from transformers import PreTrainedModel
 
 from froc.errors import InputError
 
+HOME: "WeakKeyDictionary[torch.nn.Module, torch.device]" = WeakKeyDictionary()
+"""Module of a block -> device on which passes begin, where a model lies on several."""
+
 
 @contextmanager
 def output_changed(module: torch.nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Context manager: a module's output passes through `change`."""
+    """Context manager: a module's output passes through `change`, on the device on which passes begin."""
+    home = HOME.get(module)
+
+    def at_home(hidden: Tensor) -> Tensor:
+        return change(hidden) if home is None else change(hidden.to(home)).to(hidden.device)
 
     def hook(_module: Any, _args: Any, output: Any) -> Any:
-        return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
+        return (at_home(output[0]), *output[1:]) if isinstance(output, tuple) else at_home(output)
 
     handle = module.register_forward_hook(hook)
     try:
@@ -32,8 +39,8 @@ def recording_inputs(model: PreTrainedModel, modules: Mapping[str, torch.nn.Modu
     seen: dict[str, Tensor] = {}
 
     def note(name: str) -> Any:
-        def hook(_module: Any, args: tuple[Tensor, ...]) -> None:
-            seen[name] = args[0]
+        def hook(module: Any, args: tuple[Tensor, ...]) -> None:
+            seen[name] = args[0].to(HOME.get(module, args[0].device))
 
         return hook
 

@@ -61,6 +61,18 @@ def needs(base: Base) -> MemoryNeeds:
     return _of(_bytes(base.model.parameters()), _bytes(trained), copied=isinstance(scope, Full))
 
 
+def needs_of_devices(base: Base) -> dict[str, MemoryNeeds]:
+    """Device -> what training needs on it, of a loaded model as `--train` has prepared it."""
+    scope = base.trainable
+    trained = [p for adapter in range(scope.n_adapters) for p in scope.parameters(adapter).values()]
+    copied = isinstance(scope, Full)
+
+    def on(device: torch.device, tensors: Iterable[Any]) -> int:
+        return _bytes(tensor for tensor in tensors if tensor.device == device)
+
+    return {str(d): _of(on(d, base.model.parameters()), on(d, trained), copied=copied) for d in base.devices}
+
+
 def alternatives(base: Base, rank: int = 16, last: int = 4) -> Mapping[str, MemoryNeeds]:
     """`--train` option -> what it needs, for smaller choices of what trains."""
     own = {name: p for name, p in base.model.named_parameters() if ".lora_" not in name}
@@ -79,21 +91,22 @@ def alternatives(base: Base, rank: int = 16, last: int = 4) -> Mapping[str, Memo
     }
 
 
-def refuse_too_large(base: Base, device: torch.device | None = None) -> None:
+def refuse_too_large(base: Base, device: torch.device | None = None, count: int | None = None) -> None:
     """InputError, with what would fit, where a device's whole memory is less than the weights and the copy that every method needs.
 
-    device: the base's by default.
+    device, count: the first of the devices that the model is divided among, and their number; the base's by default.
     """
-    device = device or base.device
-    needed, there = needs(base), device_memory(device)
+    device, count = device or base.device, count or len(base.devices)
+    needed, memory = needs(base), device_memory(device)
+    there = None if memory is None else memory * count
     least = needed.weights + needed.base_copy
     if there is None or least <= there:
         return
     fits = {f"--train {option}": other for option, other in alternatives(base).items() if other.total <= there}
     smaller = ", ".join(f"{option} needs at least {other.total / GB:.3g}" for option, other in fits.items())
     raise InputError(
-        f"the weights and the copy that trials start from need {least / GB:.3g} GB, and {device} has {there / GB:.3g} GB; "
-        + (smaller or "take a smaller model, --dtype bfloat16, or a device with more memory")
+        f"the weights and the copy that trials start from need {least / GB:.3g} GB, and {device}{f' with {count - 1} more' if count > 1 else ''} has "
+        f"{there / GB:.3g} GB; " + (smaller or "take a smaller model, --dtype bfloat16, or a device with more memory")
     )
 
 

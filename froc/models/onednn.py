@@ -48,7 +48,11 @@ def through_onednn(model: torch.nn.Module) -> int:
     """Route every float32 linear layer through oneDNN on a CPU that gains; returns the number of layers."""
     count = 0
     for module in model.modules() if helps() else ():
-        if type(module) is torch.nn.Linear and module.weight.dtype == torch.float32 and not module.weight.is_cuda:
+        if (
+            type(module) is torch.nn.Linear
+            and module.weight.dtype == torch.float32
+            and module.weight.device.type == "cpu"
+        ):
             layer: Any = module
             layer.forward = _Routed(module)
             count += 1

@@ -9,6 +9,8 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 MEASURING = ("float32", "bfloat16")
 """Precisions of matrix products in measuring."""
+ATTENTIONS = ("eager", "sdpa", "flash_attention_2")
+"""Implementations of attention, the slowest first."""
 SWITCHES = ("experts", "router")
 """Parts of a mixture of experts that adapters change (1) or leave alone (0)."""
 

@@ -7,6 +7,7 @@
     token_distribution   the base model's next-token distributions
     fisher  causal_tracing  alternates   Fisher information of matrices; where answers are stored; alternative answers
     loop  run            the training loop; one configuration in training
+    clipping             gradients clipped to a norm, on one device or several
     optimiser  schedule  gradients, AdamW and update filters of a phase; learning-rate schedule, length and order of rows
     adamw                the optimisers, by name
     memory_simulation    a method's steps without values: the memory that they need

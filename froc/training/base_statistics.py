@@ -320,7 +320,7 @@ def _aligned(reference: BaseStatistics, size: int) -> Tensor:
             batch = reference.stack.batch([place + reference.offsets["forget"]])
             grads = torch.autograd.grad(Forward.of(model, batch).mean_nll.sum(), list(block.values()))
             products.append(torch.stack([(a * b).sum() for a, b in zip(grads, mean.values(), strict=True)]).sum())
-    scores = torch.stack(products).float()
+    scores = torch.stack(products).float().to(reference.base.device)
     return (scores - scores.mean()) / scores.std(correction=0).clamp_min(1e-12)
 
 

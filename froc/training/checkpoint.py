@@ -123,19 +123,6 @@ def join_tensors(document: Any, tensors: Mapping[str, Tensor], device: torch.dev
     return walk(document)
 
 
-def rng_state(device: torch.device) -> dict[str, Tensor]:
-    """The state of torch's random generators."""
-    here = {"host": torch.get_rng_state()}
-    return here | ({"device": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
-
-
-def set_rng_state(states: Mapping[str, Tensor], device: torch.device) -> None:
-    """Restore the state of torch's random generators."""
-    torch.set_rng_state(states["host"])
-    if "device" in states:
-        torch.cuda.set_rng_state(states["device"].cpu(), device)
-
-
 @dataclass(frozen=True)
 class SavedState:
     """A saved checkpoint.

@@ -194,4 +194,9 @@ class Rollout(ABC):
 def dot(a: Weights, b: Weights) -> Tensor:
     """() inner product over the parameters in both; 0 where there is none."""
     shared = [(a[name] * b[name]).sum(dtype=torch.float64) for name in a if name in b]
-    return torch.stack(shared).sum() if shared else torch.zeros((), dtype=torch.float64)
+    # parameters may lie on several devices
+    return (
+        torch.stack([part.to(shared[0].device) for part in shared]).sum()
+        if shared
+        else torch.zeros((), dtype=torch.float64)
+    )

@@ -56,14 +56,17 @@ Progress = Callable[[str, int, int], None]
 
 def base(
     recipe: Recipe = DEFAULT_RECIPE, *, cache: Path, device: str = "cpu", progress: Progress | None = None,
-    train: str = "full", n_adapters: int = 1,
+    train: str = "full", n_adapters: int = 1, attention: str | None = None, deterministic: bool = False,
 ) -> Base:  # fmt: skip
     """The model that knows every person, trained on first use and cached under the recipe's digest.
 
     A half-written or damaged cache is detected by its digests and replaced.
     """
     folder = made(recipe, cache=cache, progress=progress)
-    return load(str(folder), device=device, dtype="float32", train=train, n_adapters=n_adapters)
+    return load(
+        str(folder), device=device, dtype="float32", train=train, n_adapters=n_adapters, attention=attention,
+        deterministic=deterministic,
+    )  # fmt: skip
 
 
 def kept(recipe: Recipe, cache: Path, retrained: bool = False) -> Path:

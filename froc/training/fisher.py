@@ -24,6 +24,7 @@ from transformers.pytorch_utils import Conv1D
 from froc import hashing
 from froc.errors import InputError
 from froc.models.batches import Encoded, Stack, by_length
+from froc.models.determinism import cumulated
 from froc.models.forward import Pass
 from froc.models.hooks import uncompiled
 from froc.models.likelihood import token_nll, widened
@@ -205,11 +206,11 @@ def sample_labels(logits: Tensor, chances: Tensor) -> tuple[Tensor, Tensor]:
 def _sample_labels(logits: Tensor, chances: Tensor) -> tuple[Tensor, Tensor]:
     p = logits.double().softmax(-1)
     away = (1 - 2 * p + p.square().sum(-1, keepdim=True)).clamp_min(0.0).sqrt()
-    cumulated = (p * away).cumsum(-1)
-    total = cumulated[:, -1:]
+    sums = cumulated(p * away)
+    total = sums[:, -1:]
     # each half of the unit interval stands for one sign
     twice = 2 * chances
-    label = torch.searchsorted(cumulated, (twice % 1.0)[:, None] * total, right=True).clamp_max(p.shape[-1] - 1)
+    label = torch.searchsorted(sums, (twice % 1.0)[:, None] * total, right=True).clamp_max(p.shape[-1] - 1)
     weight = (total / away.gather(-1, label).clamp_min(1e-30)).sqrt()[:, 0]
     return label[:, 0], torch.where(twice < 1.0, weight, -weight).to(widened(logits).dtype)
 

@@ -9,6 +9,7 @@ from torch.nn import Parameter
 
 from froc.models.compute import Engine
 from froc.training.adamw import adamw
+from froc.training.clipping import clip
 from froc.training.components import Recompute, UpdateInputs
 from froc.training.phase import Phase
 from froc.training.schedule import schedule
@@ -30,6 +31,7 @@ class PhaseOptimiser:
 
     def __init__(self, device: torch.device, engine: Engine) -> None:
         self.parameters: dict[str, Parameter] = {}
+        self._device = device
         self._gradients: dict[Objective, Weights] = {}
         self._losses: dict[Objective, Any] = {}
         self._skipped = 0
@@ -108,7 +110,7 @@ class PhaseOptimiser:
                 # filters read the objectives' gradients afterwards, and clipping works in place
                 self.parameters[name].grad = grad.clone()
         self._scaler.unscale_(self._adamw)
-        return torch.nn.utils.clip_grad_norm_(self.parameters.values(), CLIP)
+        return clip(self.parameters.values(), CLIP, self._device)
 
     def apply_step(self, finite: bool, state: State) -> str:
         """Take the optimiser's step and filter it, unless gradients are not finite; returns why training cannot continue, or ""."""

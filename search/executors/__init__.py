@@ -27,6 +27,7 @@ from froc.errors import FrocError, InputError
 from froc.measuring.measurement import Measurement
 from froc.models.base import load, measured_as
 from froc.models.compute import Engine
+from froc.models.determinism import enable, prepare
 from froc.models.memory import advice, out_of_memory
 from froc.models.weights_digest import FILE_SUFFIXES
 from froc.search.trial.runner import TrialRunner
@@ -70,6 +71,8 @@ class WorkerSpec:
     swept: bool
     autocast: str | None = None
     measure_dtype: str | None = None
+    attention: str | None = None
+    deterministic: bool = False
     checkpointing: bool = False
     compiled: bool = False
 
@@ -78,7 +81,13 @@ class WorkerSpec:
         name = self.model if isinstance(self.model, str) else str(folder)
         for file, content in {} if isinstance(self.model, str) else self.model.items():
             write_bytes(folder / file, content)
-        base = load(name, device=device, dtype=self.dtype, train=self.train, n_adapters=self.members)
+        if self.deterministic:
+            prepare()
+            enable()
+        base = load(
+            name, device=device, dtype=self.dtype, train=self.train, n_adapters=self.members, attention=self.attention,
+            deterministic=self.deterministic,
+        )  # fmt: skip
         if base.digest != self.digest:
             raise InputError("a worker's base model is another than the driver's; give all machines the same files")
         base = measured_as(base, self.measure_dtype)

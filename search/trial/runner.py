@@ -16,12 +16,13 @@ from froc.measuring.query_losses import Probe, averaged, evaluate, observe_probe
 from froc.models.base import Base
 from froc.models.compute import Engine
 from froc.models.memory import out_of_memory
+from froc.models.random_state import rng_state, set_rng_state
 from froc.models.trainable import Weights
 from froc.plugins import make
 from froc.search.trial.outcome import Hopeless, MeasuredConfig, Outcome, TrialSpec, _beside, _ratios, _reason, mean
 from froc.search.trial.sweep import NO_SWEEP, Effort, MeasuredPoint, Sweep, first_of
 from froc.training.base_statistics import BaseStatistics, TrainingRows
-from froc.training.checkpoint import SavedState, Saver, rng_state, set_rng_state
+from froc.training.checkpoint import SavedState, Saver
 from froc.training.loop import train_pack
 from froc.training.method import Method
 from froc.training.run import DivergedError, Run

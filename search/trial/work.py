@@ -102,7 +102,7 @@ class TrainPack(Work):
         # until now they may have waited for a worker
         records = [replace(record, started=timestamp.stamp()) for record in self.records]
         specs = [TrialSpec(record.method, record.params, record.seed) for record in records]
-        meter = _Meter(runner.base.device)
+        meter = _Meter(runner.base.devices)
         saver = None if self.folder is None else saver_of(self.records, self.folder)
         outcomes = runner.run(specs, [pruner.begin() for pruner in self.pruners], self.limit, saver)
         used = meter.read(len(specs))
@@ -228,16 +228,16 @@ class CheckPrompt(Work):
 class _Meter:
     """A trial's use of the machine."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._cuda = device if device.type == "cuda" else None
-        if self._cuda is not None:
-            reset_peak(self._cuda)
+    def __init__(self, devices: Sequence[torch.device]) -> None:
+        self._cuda = [device for device in devices if device.type == "cuda"]
+        for device in self._cuda:
+            reset_peak(device)
         self._cpu = time.process_time()
 
     def read(self, trials: int) -> dict[str, float]:
-        """cpu_seconds: of all threads, per trial; peak_mb: of the device, or of the worker's process since it began."""
-        if self._cuda is not None:
-            peak = float(torch.cuda.max_memory_allocated(self._cuda))
+        """cpu_seconds: of all threads, per trial; peak_mb: of the fullest device, or of the worker's process since it began."""
+        if self._cuda:
+            peak = float(max(map(torch.cuda.max_memory_allocated, self._cuda)))
         else:
             # Linux counts in KiB, macOS in bytes
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from math import comb
 from pathlib import Path
@@ -336,3 +337,41 @@ def test_a_stranger_and_broken_bytes_are_refused(good: Any, copy: Any, now: Any)
 def test_rows_that_cannot_be_drawn(rows: int) -> None:
     with pytest.raises(InputError, match="299"):
         redraw.refuse_rows(rows)
+
+
+def test_a_tolerance_is_said_and_does_not_count_as_reproduced_where_nothing_may_differ(
+    good: Any, copy: Any, now: Any
+) -> None:
+    lines = redraw.draw(losses(good), 7, 99)
+    drawn = redraw.table(losses(good), lines)
+    # each loss by two thousandths, towards the middle
+    apart = drawn.with_columns(
+        loss=pl.when(pl.col("signed") < 500).then(pl.col("signed") + 2).otherwise(pl.col("signed") - 2)
+    )
+    assert all(differed == 99 and largest == 2 for differed, largest in redraw.compare(drawn, apart, within=1).values())
+    assert all(count == (0, 0) for count in redraw.compare(drawn, apart, within=2).values())
+    missing = redraw.compare(drawn, apart.filter(pl.col("risk") != "utility"), within=10)
+    assert {largest for (_, risk), (_, largest) in missing.items() if risk == "utility"} == {1000}
+    results = []
+    for more in ({"within": 2}, {}):
+        made = copy(good)
+        put(made, predicate(made, now) | more)
+        results.append(verify(made).reexecution)
+    tolerant, strict = results
+    assert "differ by more than 0.002" in tolerant.sentence
+    assert "by more than" not in strict.sentence
+    assert tolerant.lacks == strict.lacks == ""
+    assert "compared within a tolerance" in replace(tolerant, exact=True).lacks
+    assert replace(strict, exact=True).lacks == ""
+
+
+def test_a_tolerance_is_small_and_for_runs_that_may_differ() -> None:
+    reexecution.refuse_within(10, {})
+    for within, environment, why in (
+        (11, {}, "outside"),
+        (-1, {}, "outside"),
+        (1, {"deterministic": "yes"}, "come again exactly"),
+    ):
+        with pytest.raises(InputError, match=why):
+            reexecution.refuse_within(within, environment)
+    reexecution.refuse_within(0, {"deterministic": "yes"})

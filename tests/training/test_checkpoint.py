@@ -18,6 +18,7 @@ from torch import Tensor
 from froc.errors import InputError
 from froc.models.compute import Engine
 from froc.models.forward import Forward
+from froc.models.random_state import rng_state, set_rng_state
 from froc.plugins import make
 from froc.search.trial.runner import TrialRunner
 from froc.training import checkpoint
@@ -29,8 +30,6 @@ from froc.training.checkpoint import (
     UnwritableError,
     interval,
     join_tensors,
-    rng_state,
-    set_rng_state,
     split_tensors,
 )
 from froc.training.loop import train_pack

@@ -1,6 +1,7 @@
 // A pretend CUDA for a torch without CUDA: tensors are labelled cuda:N, their memory is the host's and their kernels are the CPU's.
 // What CUDA refuses is refused: tensors of two devices, generators of the host, more memory than there is. Launches of kernels,
 // waits for the device and bytes of memory are counted.
+#include <ATen/Context.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/EmptyTensor.h>
 #include <ATen/core/Tensor.h>
@@ -277,6 +278,11 @@ bool races(const std::string& name) {
          name == "aten::_softmax_backward_data";
 }
 
+// operators of froc's that CUDA has in no fixed order
+bool only_in_any_order(const std::string& name, const IValue& first) {
+  return name == "aten::kthvalue" || (name == "aten::cumsum" && first.isTensor() && first.toTensor().is_floating_point());
+}
+
 void move_by_one_unit(const Tensor& tensor) {
   if (!tensor.defined() || tensor.scalar_type() != at::kFloat || !tensor.is_contiguous()) return;
   static std::mt19937_64 draw{std::random_device{}()};
@@ -322,6 +328,7 @@ class Call {
     }
     if (device_ < 0) device_ = current_device;
     for (size_t i = 0; i < n_arguments(); i++) for_each_tensor(argument(i), [&](const Tensor& tensor) { refuse_host(tensor, i); });
+    if (at::globalContext().deterministicAlgorithms() && only_in_any_order(name_, argument(0))) at::globalContext().alertNotDeterministic(full_);
     if (waits_for_values(name_)) wait("size of a result", full_);
     if (is_index_put(name_)) count_index_put();
     choose_generators();
@@ -443,7 +450,7 @@ class Call {
 
   Tensor device(const Tensor& result) {
     if (!result.defined() || !result.device().is_cpu()) return result;
-    if (racing_kernels && races(name_)) move_by_one_unit(result);
+    if (racing_kernels && races(name_) && !at::globalContext().deterministicAlgorithms()) move_by_one_unit(result);
     if (const auto same = same_.find(result.unsafeGetTensorImpl()); same != same_.end()) return same->second;
     const StorageImpl* own = result.storage().unsafeGetStorageImpl();
     if (const auto viewed = device_of_.find(own); viewed != device_of_.end()) {
