@@ -20,12 +20,13 @@ def print_memory(job: "Job", machine: "Machine", progress: Callable[[str], objec
     """Print what a search would need, instead of beginning it."""
     import torch
 
+    from froc.models.device_map import named
     from froc.search.machine import worker_devices
     from froc.search.trial.memory_table import memory_table
 
     workers = [name for name in worker_devices(machine) if name != "ray"]
-    device = torch.device(workers[0]) if workers else None
-    memory = memory_table(job, checkpointing=machine.checkpointing, device=device, progress=progress)
+    devices = [torch.device(name) for name in named(workers[0])] if workers else None
+    memory = memory_table(job, checkpointing=machine.checkpointing, devices=devices, progress=progress)
     if json_:
         words.emit(memory.document)
         return

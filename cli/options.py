@@ -341,4 +341,11 @@ WorkerGpus = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
+Until = Annotated[
+    str,
+    typer.Option(
+        help="trials, or certified: stop as soon as the search losses make a certificate likely.",
+        rich_help_panel=SEARCH,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print as JSON.", rich_help_panel=OUTPUT)]

@@ -190,13 +190,7 @@ def search(
             rich_help_panel=options.SEARCH,
         ),
     ] = None,
-    until: Annotated[
-        str,
-        typer.Option(
-            help="trials, or certified: stop as soon as the search losses make a certificate likely.",
-            rich_help_panel=options.SEARCH,
-        ),
-    ] = "trials",
+    until: options.Until = "trials",
     timeout: Annotated[
         str | None,
         typer.Option(

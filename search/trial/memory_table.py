@@ -1,7 +1,7 @@
 """What a search's methods need of a device's memory, as asked for and with options that need less."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -78,13 +78,15 @@ class MemoryTable:
 
 
 def memory_table(
-    job: Job, *, checkpointing: bool, device: torch.device | None = None, progress: Callable[[str], object] = lambda _: None
+    job: Job, *, checkpointing: bool, devices: Sequence[torch.device] | None = None,
+    progress: Callable[[str], object] = lambda _: None,
 ) -> MemoryTable:  # fmt: skip
     """Count what each method of a search needs, and what the one that needs most would need with other options.
 
-    device: that trains, the base's by default.
+    devices: that the model lies on while it trains, the base's by default; what is there is that of all together.
     """
-    device = device or job.base.device
+    devices = devices or job.base.devices
+    device, here = devices[0], device_memory(devices[0])
     count = _Count(job, device, progress)
     asked = Options(job.settings.train, job.base.dtype, checkpointing)
     every = {name: count(asked, name) for name in job.space}
@@ -96,7 +98,9 @@ def memory_table(
         rows += [(options.beside(asked), needs)] if needs is not None else []
     name = job.base.name.rstrip("/").rpartition("/")[2]
     unknown = tuple(name for name in every if name not in known)
-    return MemoryTable(name, method, str(device), device_memory(device), asked.train, tuple(rows), unknown)
+    return MemoryTable(
+        name, method, "+".join(map(str, devices)), here and here * len(devices), asked.train, tuple(rows), unknown
+    )
 
 
 class _Count:

@@ -58,7 +58,7 @@ def test_methods_that_cannot_be_counted_are_named(base: Base, monkeypatch: pytes
         raise NotImplementedError
 
     monkeypatch.setattr(Simulation, "needs", fails)
-    table = memory_table(job(base, methods=("npo",)), checkpointing=False, device=torch.device("cpu"))
+    table = memory_table(job(base, methods=("npo",)), checkpointing=False, devices=[torch.device("cpu")])
     assert (table.method, table.unknown) == ("", ("npo",))
     assert table.rows == (("as asked", needs(base)),)
     assert "not counted: npo" in str(memory_lines(table).caption)

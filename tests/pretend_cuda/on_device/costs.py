@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -73,7 +74,8 @@ class Bench:
             num_key_value_heads=4, max_position_embeddings=128, tie_word_embeddings=True, bos_token_id=None,
             eos_token_id=small.tokenizer.eos_token_id, pad_token_id=None,
         )  # fmt: skip
-        return wrap("wide", LlamaForCausalLM(config).cuda(), small.tokenizer)
+        model: Any = LlamaForCausalLM(config)
+        return wrap("wide", model.cuda(), small.tokenizer)
 
     @cached_property
     def runner(self) -> TrialRunner:
