@@ -303,7 +303,7 @@ Deterministic = Annotated[
 GpusPerTrial = Annotated[
     int,
     typer.Option(
-        help="GPUs that one model's blocks are divided among, for models too large for one.", rich_help_panel=MACHINE
+        help="GPUs that one model's blocks are divided among, where one is too small.", rich_help_panel=MACHINE
     ),
 ]
 Device = Annotated[
@@ -344,8 +344,7 @@ WorkerGpus = Annotated[
 Until = Annotated[
     str,
     typer.Option(
-        help="trials, or certified: stop as soon as the search losses make a certificate likely.",
-        rich_help_panel=SEARCH,
+        help="trials, or certified: stop once a certificate is likely by search losses.", rich_help_panel=SEARCH
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print as JSON.", rich_help_panel=OUTPUT)]

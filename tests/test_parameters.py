@@ -23,7 +23,7 @@ PYTHON_ALONE = {
 }  # fmt: skip
 """Parameters that no option has."""
 COMMAND_ALONE = {
-    "search": {"json", "quiet", "key", "tsa", "tsa-root", "risk"}, "certify": {"json", "figure", "measures"},
+    "search": {"json", "quiet", "key", "tsa", "tsa-root", "risk", "dry-run"}, "certify": {"json", "figure", "measures"},
     "plan": {"json", "figure", "from"}, "monitor": {"json", "figure"}, "compare": {"json", "quiet"},
     "audit report": {"json"}, "audit verify": {"json", "level"},
 }  # fmt: skip
