@@ -181,9 +181,9 @@ def embedded_model(together: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def commands(_places: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+def commands(_places: None, together: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     """`python -m froc`, forked from a process that has imported what is slow."""
-    made = Commands(tmp_path_factory.mktemp("commands"))
+    made = Commands(tmp_path_factory.mktemp("commands"), shared=together)
     yield made
     made.close()
 

@@ -8,6 +8,7 @@ keyed names without meaning; there the run passes their groups and positions.
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import polars as pl
@@ -44,17 +45,28 @@ def warnings(
     scores = means["score"].to_numpy().astype(np.float64)
     findings = []
     groups = means["unit"].rank("dense").to_numpy().astype(np.int64) - 1
-    if unit == "query" and 1 < groups.max() + 1 < len(groups) and rejects(scores, similarity_within(groups)):
+    if unit == "query" and 1 < groups.max() + 1 < len(groups) and _alike(scores.tobytes(), groups.tobytes()):
         findings.append(
             f"{risk}: queries of the same unit have losses that are alike (permutation test, level {TEST_LEVEL:g}); a claim "
             "that reaches beyond these units needs groups as the sampling unit, else its error may be far above its level"
         )
-    if unit == "query" and rejects(scores, drift):
+    if unit == "query" and _drifts(scores.tobytes()):
         findings.append(
             f"{risk}: losses drift along {order} (permutation test, level {TEST_LEVEL:g}); if that order "
             "has a meaning, such as time or topic, the queries are no random draw from one population"
         )
     return findings
+
+
+@lru_cache(maxsize=32)
+def _alike(scores: bytes, groups: bytes) -> bool:
+    """By float64 scores and int64 groups; a certificate, its report and their verification ask the same of one table."""
+    return rejects(np.frombuffer(scores), similarity_within(np.frombuffer(groups, np.int64)))
+
+
+@lru_cache(maxsize=32)
+def _drifts(scores: bytes) -> bool:
+    return rejects(np.frombuffer(scores), drift)
 
 
 def rejects(scores: FloatArray, statistic: Callable[[FloatArray], float]) -> bool:
