@@ -94,6 +94,8 @@ def main() -> int:
     parser.add_argument("--stages", default=",".join(STAGES), help="names, separated by commas")
     parser.add_argument("--seconds", type=float, default=540.0, help="of all stages")
     options = parser.parse_args()
+    if unknown := set(options.stages.split(",")) - set(STAGES):
+        parser.error(f"no stage is called {', '.join(sorted(unknown))}; there are: {', '.join(STAGES)}")
     sizes = (QUICK if options.quick else GPU).at(options.out)
     wanted = [name for name in STAGES if name in options.stages.split(",")]
     end, missing, failed = time.monotonic() + options.seconds, [], []

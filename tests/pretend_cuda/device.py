@@ -16,6 +16,7 @@ import importlib.util
 import os
 import sys
 import types
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ NAME, MEMORY, CAPABILITY = "pretend H200", 141 * 2**30, (9, 0)
 Place = tuple[str, str, str]
 """Kind of wait, operator, and the froc `file:line function` that it comes from."""
 
+_OBSERVER = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p)
 _native: Any = None
 _observer: Any = None
 _places: Counter[Place] = Counter()
@@ -184,7 +186,7 @@ def watching() -> Iterator[Counter[Place]]:
     global _observer
     _places.clear()
     reset_counts()
-    _observer = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p)(_seen)
+    _observer = _OBSERVER(_seen)
     _native.pretend_observe(_observer)
     try:
         yield _places
@@ -274,6 +276,17 @@ def _set_fraction(fraction: float, device: Any = None) -> None:
     limit(int(fraction * MEMORY))
 
 
+def _warn_of_waits(mode: int | str) -> None:
+    """`torch.cuda.set_sync_debug_mode`, without raising."""
+    global _observer
+    _observer = None if mode in (0, "default") else _OBSERVER(_warn)
+    _native.pretend_observe(_observer)
+
+
+def _warn(kind: bytes, operator: bytes) -> None:
+    warnings.warn(f"called a synchronizing CUDA operation: {kind.decode()}, {operator.decode()}", stacklevel=2)
+
+
 def _nothing(*_: Any, **__: Any) -> None:
     """Where there is nothing to do: kernels run at once, and no memory is cached."""
 
@@ -299,7 +312,7 @@ def _take_the_place_of_cuda() -> None:
     }  # fmt: skip
     functions: dict[str, Callable[..., Any]] = {
         **dict.fromkeys(
-            ("_lazy_init", "init", "synchronize", "empty_cache", "ipc_collect", "set_sync_debug_mode"), _nothing
+            ("_lazy_init", "init", "synchronize", "empty_cache", "ipc_collect"), _nothing
         ),
         "_lazy_call": lambda call, **_: call(),
         "is_available": lambda: True, "is_initialized": lambda: True, "_is_compiled": lambda: True, "_is_in_bad_fork": lambda: False,
@@ -313,7 +326,7 @@ def _take_the_place_of_cuda() -> None:
         "max_memory_allocated": lambda device=None: peak(_index(device)),
         "max_memory_reserved": lambda device=None: peak(_index(device)),
         "reset_peak_memory_stats": lambda device=None: reset_peak(_index(device)),
-        "set_per_process_memory_fraction": _set_fraction,
+        "set_per_process_memory_fraction": _set_fraction, "set_sync_debug_mode": _warn_of_waits,
     }  # fmt: skip
     for name, function in (draws | functions).items():
         setattr(torch.cuda, name, function)
