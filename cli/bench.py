@@ -54,6 +54,7 @@ def bench(
     measure_dtype: options.MeasureDtype = None,
     attention: options.Attention = None,
     gpus_per_trial: options.GpusPerTrial = 1,
+    optimizer: options.Optimizer = "adamw",
     checkpointing: options.Checkpointing = False,
     compiled: options.Compiled = False,
     device: options.Device = None,
@@ -74,7 +75,7 @@ def bench(
         raise InputError("--steps must be at least 1")
     settings = Settings(
         budget=dict.fromkeys(named_risks.BASIC, 0.1), methods=tuple(name.strip() for name in methods.split(",") if name.strip()),
-        batch=batch, train=train, pack=pack, sweep=sweep, autocast=autocast, measure_dtype=measure_dtype,
+        batch=batch, train=train, pack=pack, sweep=sweep, autocast=autocast, measure_dtype=measure_dtype, optimizer=optimizer,
     )  # fmt: skip
     settings.check()
     machine = Machine(

@@ -254,6 +254,9 @@ Autocast = Annotated[
         rich_help_panel=TRAINING,
     ),
 ]
+Optimizer = Annotated[
+    str, typer.Option(help="adamw, or adamw8bit: 8-bit moments; bfloat16 parameters are rounded at random, so that small steps add up.", rich_help_panel=TRAINING)
+]  # fmt: skip
 MeasureDtype = Annotated[
     str | None,
     typer.Option(
@@ -263,13 +266,8 @@ MeasureDtype = Annotated[
     ),
 ]
 DryRun = Annotated[
-    bool,
-    typer.Option(
-        "--dry-run",
-        help="Say how much memory the methods need, with these options and with smaller ones, and train nothing.",
-        rich_help_panel=OUTPUT,
-    ),
-]
+    bool, typer.Option("--dry-run", help="Say how much memory the methods need, here and with smaller options; train nothing.", rich_help_panel=OUTPUT)
+]  # fmt: skip
 Checkpointing = Annotated[
     bool,
     typer.Option(

@@ -175,6 +175,7 @@ def search(
     attention: options.Attention = None,
     deterministic: options.Deterministic = False,
     gpus_per_trial: options.GpusPerTrial = 1,
+    optimizer: options.Optimizer = "adamw",
     checkpointing: options.Checkpointing = False,
     compiled: options.Compiled = False,
     device: options.Device = None,
@@ -270,7 +271,7 @@ def search(
         chosen, named, display.starting, confidence=confidence, trials=trials, sampler=sampler, pruner=pruner,
         procedure=procedure, bound=bound, joint=joint, candidates=candidates, share=search_share, seed=seed, batch=batch,
         openings=openings, reopen=reopen, radius=radius, sequential=sequential, objective=objective, train=train,
-        pack=pack, sweep=sweep, autocast=autocast, measure_dtype=measure_dtype, until=until, storage=storage, later=later,
+        pack=pack, sweep=sweep, autocast=autocast, measure_dtype=measure_dtype, optimizer=optimizer, until=until, storage=storage, later=later,
         allow_vacuous=allow_vacuous, **values,
     )  # fmt: skip
     place = chosen.run_folder

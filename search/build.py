@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from froc.search.settings import Settings
 
 UNSEEDED_AT_DEFAULT = (
-    "population", "sample", "weights", "radius", "sequential", "objective", "weighing", "train", "pack", "sweep", "autocast", "measure_dtype",
+    "population", "sample", "weights", "radius", "sequential", "objective", "weighing", "train", "pack", "sweep", "autocast", "measure_dtype", "optimizer",
     "parallel", "until", "later", "relative", "before",
 )  # fmt: skip
 """Settings that came later: where they are not used, the embedded task's questions stay what they were."""
@@ -153,7 +153,11 @@ def build_job(
     if label:
         view, sealed = renamed(view, sealed, task, label)
     engine = Engine.of(
-        base.model, autocast=settings.autocast, checkpointing=machine.checkpointing, compiled=machine.compiled
+        base.model,
+        autocast=settings.autocast,
+        checkpointing=machine.checkpointing,
+        compiled=machine.compiled,
+        optimizer=settings.optimizer,
     )
     made = Job(
         base,

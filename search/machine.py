@@ -162,6 +162,7 @@ def executor_maker(
         model=base.name, digest=base.digest, dtype=base.dtype, train=settings.train, members=settings.pack,
         view=job.view, measures=measures(settings), batch=settings.batch, seed=settings.seed,
         limits=settings.steering, swept=settings.sweep, autocast=settings.autocast, measure_dtype=settings.measure_dtype,
+        optimizer=settings.optimizer,
         checkpointing=machine.checkpointing, compiled=machine.compiled, attention=machine.attention,
         deterministic=machine.deterministic,
     )  # fmt: skip

@@ -174,6 +174,7 @@ def make_plan(
             "objective": settings.objective, "seed": settings.seed, "batch": settings.batch, "candidates": candidates,
             "train": settings.train, "pack": settings.pack, "sweep": settings.sweep, "autocast": settings.autocast, "parallel": settings.parallel, "until": settings.until,
             "shared": settings.storage is not None, **({"measure_dtype": settings.measure_dtype} if settings.measure_dtype else {}),
+            **({"optimizer": settings.optimizer} if settings.optimizer != "adamw" else {}),
             "space": written(space), **({"weighing": vars(settings.weighing)} if settings.objective == "froc" else {}),
         },
         **({"rates": dict(rates)} if rates else {}),

@@ -12,7 +12,7 @@ from froc.data.task import RISKS, request_of
 from froc.errors import InputError
 from froc.measuring.measurement import Measurement, named
 from froc.measuring.measurement import written as as_written
-from froc.models.training_options import MEASURING, PRECISIONS, read_scope
+from froc.models.training_options import MEASURING, OPTIMIZERS, PRECISIONS, read_scope
 from froc.plugins import find
 from froc.risk.froc_score import Weighing
 from froc.risk.positive_control import Kind, kind_of
@@ -40,6 +40,7 @@ class Settings:
     population, weights, radius, sequential: see `froc.risk.claim.Claim`. sample: risk -> units of a listed population that
     are measured beside those of the search. train: what trials may change, see `froc.models.trainable.parse`; pack: how many are
     trained in the same passes. sweep: whether stops and mixes with the base are tried. autocast: see `froc.models.compute`.
+    optimizer: of `froc.models.training_options.OPTIMIZERS`.
     measure_dtype: precision of matrix products in measuring; None for that of the parameters.
     parallel: packs in flight: the sampler knows all but the last ones. until: `trials` or `certified`, which stops as soon
     as the search losses make a certificate likely. timeout, trial_timeout: seconds. later: requests to come, for which a
@@ -82,6 +83,7 @@ class Settings:
     sweep: bool = True
     autocast: str | None = None
     measure_dtype: str | None = None
+    optimizer: str = "adamw"
     parallel: int = PARALLEL
     until: str = "trials"
     timeout: float | None = None
@@ -130,6 +132,7 @@ class Settings:
         read_scope(self.train, self.pack)
         if self.autocast is not None:
             pick("precision", dict.fromkeys(PRECISIONS), self.autocast)
+        pick("optimizer", dict.fromkeys(OPTIMIZERS), self.optimizer)
         if self.measure_dtype is not None:
             pick("precision of measuring", dict.fromkeys(MEASURING), self.measure_dtype)
         refuse_unknown(self.methods)
@@ -232,7 +235,7 @@ def _settings_fields(plan: Mapping[str, Any], overrides: Mapping[str, str]) -> d
         "batch": search["batch"], "population": {risk: kind for risk, kind in kinds.items() if kind != "queries"},
         "sample": {risk: plan["split"]["calibration"][risk] for risk in RISKS if kinds.get(risk) == "sample"},
         "sequential": plan["sequential"], "train": search.get("train", "full"), "pack": search.get("pack", 1),
-        "autocast": search.get("autocast"), "measure_dtype": search.get("measure_dtype"), "sweep": False, "later": plan["split"].get("later", 0),
+        "autocast": search.get("autocast"), "measure_dtype": search.get("measure_dtype"), "sweep": False, "optimizer": search.get("optimizer", "adamw"), "later": plan["split"].get("later", 0),
         "relative": plan.get("relative", ()), "before": plan.get("before", {}),
     }  # fmt: skip
 

@@ -32,15 +32,18 @@ class Engine:
     autocast: dtype of matrix products in training (parameters keep theirs); None for the parameters' own.
     rows: largest number of rows per role and pass; None for the whole batch. Halved after an out-of-memory error, and
         kept.
+    optimizer: of `froc.models.training_options.OPTIMIZERS`.
     """
 
     autocast: torch.dtype | None = None
     rows: int | None = None
+    optimizer: str = "adamw"
 
     @classmethod
     def of(
-        cls, model: PreTrainedModel, *, autocast: str | None = None, checkpointing: bool = False, compiled: bool = False
-    ) -> "Engine":
+        cls, model: PreTrainedModel, *, autocast: str | None = None, checkpointing: bool = False, compiled: bool = False,
+        optimizer: str = "adamw",
+    ) -> "Engine":  # fmt: skip
         """Prepare a model. Autocast None chooses bfloat16 where the device is fast at it and parameters are float32."""
         if autocast is not None and autocast not in PRECISIONS:
             raise InputError(f"no precision is called {autocast!r}; there are: {', '.join(PRECISIONS)}")
@@ -54,10 +57,10 @@ class Engine:
                 partial(checkpoint, compact, use_reentrant=False, context_fn=recomputing) if checkpointing else compact
             )
         if autocast is not None:
-            return cls(None if autocast == "off" else getattr(torch, autocast))
+            return cls(None if autocast == "off" else getattr(torch, autocast), optimizer=optimizer)
         first = next(model.parameters())
         fast = first.is_cuda and first.dtype == torch.float32 and torch.cuda.is_bf16_supported()
-        return cls(torch.bfloat16 if fast else None)
+        return cls(torch.bfloat16 if fast else None, optimizer=optimizer)
 
     def overhead(self, device: torch.device) -> int:
         """Cost of one more pass, in tokens."""

@@ -1,13 +1,13 @@
 """The memory that training takes, in parts. All but the activations follow from the parameters alone.
 
-The weights and the copy of the base are there under every method, so a device with less memory cannot do it, whatever the batch.
+The weights are there under every method, so a device with less memory cannot do it, whatever the batch; the copy of the base may lie on the host.
 Gradients and moments are of all that `--train` allows; a method may train less. `froc.training.memory_simulation` counts what a method's own
 steps take, activations included; `froc.models.memory` meets what is too much with fewer rows.
 """
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,10 @@ from froc.models.hooks import blocks, blocks_path
 from froc.models.trainable import Full
 
 GB = 10**9
+EIGHT_BITS = 2 + 8 / 256
+"""Bytes per parameter of two moments in 8 bits, each with a scale for 256."""
+MOST = 0.9
+"""Share of a device's memory that is planned with: an allocator cannot use all of it, and activations come on top."""
 
 
 @dataclass(frozen=True)
@@ -92,22 +96,45 @@ def alternatives(base: Base, rank: int = 16, last: int = 4) -> Mapping[str, Memo
 
 
 def refuse_too_large(base: Base, device: torch.device | None = None, count: int | None = None) -> None:
-    """InputError, with what would fit, where a device's whole memory is less than the weights and the copy that every method needs.
+    """InputError, with what would fit, where a device's whole memory is less than the weights, which every method needs there.
 
     device, count: the first of the devices that the model is divided among, and their number; the base's by default.
     """
     device, count = device or base.device, count or len(base.devices)
     needed, memory = needs(base), device_memory(device)
     there = None if memory is None else memory * count
-    least = needed.weights + needed.base_copy
+    least = needed.weights
     if there is None or least <= there:
         return
     fits = {f"--train {option}": other for option, other in alternatives(base).items() if other.total <= there}
     smaller = ", ".join(f"{option} needs at least {other.total / GB:.3g}" for option, other in fits.items())
     raise InputError(
-        f"the weights and the copy that trials start from need {least / GB:.3g} GB, and {device}{f' with {count - 1} more' if count > 1 else ''} has "
+        f"the weights need {least / GB:.3g} GB, and {device}{f' with {count - 1} more' if count > 1 else ''} has "
         f"{there / GB:.3g} GB; " + (smaller or "take a smaller model, --dtype bfloat16, or a device with more memory")
     )
+
+
+def copy_on_host(needed: MemoryNeeds, there: int | None) -> bool:
+    """Whether the base copy goes to the host: it is read between trials and for mixes only, and the rest is needed in every step."""
+    return there is not None and needed.total > MOST * there
+
+
+def place_base_copy(base: Base, optimizer: str = "adamw") -> None:
+    """Move the base copy to pinned host memory where a device has no room for all that training needs; losses do not depend on it."""
+    scope = base.trainable
+    if not isinstance(scope, Full) or base.device.type != "cuda":
+        return
+    needed = needs(base)
+    count = sum(p.numel() for p in scope.parameters().values())
+    needed = replace(needed, moments=moment_bytes(optimizer, count, needed.gradients))
+    there = device_memory(base.device)
+    if copy_on_host(needed, there and there * len(base.devices)):
+        scope.keep_base_on_host()
+
+
+def moment_bytes(optimizer: str, count: int, size: int) -> int:
+    """Of an optimiser's moments of so many parameters of so many bytes."""
+    return round(EIGHT_BITS * count) if optimizer == "adamw8bit" else 2 * size
 
 
 def device_memory(device: torch.device) -> int | None:

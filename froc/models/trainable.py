@@ -116,6 +116,10 @@ class Full(TrainableParameters):
             raise InputError(f"no parameter of this model matches {pattern!r}; see --train in froc search --help")
         self._base_values = {name: value.detach().clone() for name, value in self._own.items()}
 
+    def keep_base_on_host(self) -> None:
+        """Keep the base values in pinned host memory, for devices that lack the room; they are the same bits."""
+        self._base_values = on_host(self._base_values)
+
     def parameters(self, adapter_index: int = 0) -> dict[str, Parameter]:
         """name -> parameter; tied parameters once."""
         return self._own
@@ -133,9 +137,10 @@ class Full(TrainableParameters):
             if name in weights:
                 parameter.copy_(weights[name], non_blocking=True)
                 if mix != 1.0:
-                    torch.lerp(self._base_values[name], parameter, mix, out=parameter)
+                    start = self._base_values[name].to(parameter.device, non_blocking=True)
+                    torch.lerp(start, parameter, mix, out=parameter)
             elif not others_stay:
-                parameter.copy_(self._base_values[name])
+                parameter.copy_(self._base_values[name], non_blocking=True)
 
     def copy(self, names: Collection[str], adapter_index: int = 0) -> Weights:
         """Of these parameters alone."""
@@ -146,7 +151,7 @@ class Full(TrainableParameters):
         return {
             name: parameter.detach().to("cpu", copy=True)
             for name, parameter in self._own.items()
-            if not _same_bits(parameter.detach(), self._base_values[name])
+            if not _same_bits(parameter.detach(), self._base_values[name].to(parameter.device))
         }
 
     @contextmanager

@@ -7,6 +7,8 @@ PRECISIONS = ("off", "bfloat16", "float16")
 DTYPES = ("float32", "bfloat16", "float16")
 """Types of parameters."""
 
+OPTIMIZERS = ("adamw", "adamw8bit")
+"""Optimisers of training; the second keeps 8-bit moments and rounds bfloat16 parameters at random."""
 MEASURING = ("float32", "bfloat16")
 """Precisions of matrix products in measuring."""
 ATTENTIONS = ("eager", "sdpa", "flash_attention_2")

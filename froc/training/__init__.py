@@ -9,7 +9,7 @@
     loop  run            the training loop; one configuration in training
     clipping             gradients clipped to a norm, on one device or several
     optimiser  schedule  gradients, AdamW and update filters of a phase; learning-rate schedule, length and order of rows
-    adamw                the optimisers, by name
+    adamw  adamw8bit     the optimisers, by name; moments in 8 bits
     memory_simulation    a method's steps without values: the memory that they need
     rollout_rows         rows that the model writes during training
     checkpoint           a training run on disk, from which it can continue

@@ -14,7 +14,7 @@ from torch import Tensor
 from froc.models.allocations import counted, without_values
 from froc.models.base import Base
 from froc.models.compute import Engine
-from froc.models.memory_needs import MemoryNeeds
+from froc.models.memory_needs import MemoryNeeds, moment_bytes
 from froc.models.narrowing import narrow_alike
 from froc.models.trainable import Full, parse
 from froc.training.base_statistics import BaseStatistics, Role, TrainingRows
@@ -30,19 +30,20 @@ STEPS = 2
 class ShortRun(Run):
     """A run of two steps per phase, over the longest rows that the phase may draw; on any device.
 
-    trained: largest number of bytes of parameters that a phase trains.
+    trained, n_trained: largest number of bytes, and of numbers, of the parameters that a phase trains.
     """
 
     def __init__(
         self, method: Method, reference: BaseStatistics, *, batch: int, engine: Engine, adapter_index: int = 0
     ) -> None:
         super().__init__(method, reference, batch=batch, seed=0, adapter_index=adapter_index, engine=engine)
-        self.trained = 0
+        self.trained = self.n_trained = 0
         self._remaining = [(phase, min(steps, STEPS)) for phase, steps in self._remaining]
 
     def draw(self) -> RowIndices:
         """The longest rows of each role; rows that the model writes are as they are."""
         self.trained = max(self.trained, _bytes(self.parameters.values()))
+        self.n_trained = max(self.n_trained, sum(parameter.numel() for parameter in self.parameters.values()))
         drawn = super().draw()
         return {role: index if role == ROLLOUT else self._longest(role, len(index)) for role, index in drawn.items()}
 
@@ -79,7 +80,7 @@ class Simulation:
         Engine.of(model, autocast="off", checkpointing=checkpointing)
         self._rows, self._n_adapters = rows, n_adapters
         # float16's loss scale needs values, and no memory
-        self._engine = _MetaEngine(engine.autocast and torch.bfloat16, engine.rows, device)
+        self._engine = _MetaEngine(engine.autocast and torch.bfloat16, engine.rows, engine.optimizer, device)
         self._reference: BaseStatistics | None = None
 
     def needs(self, method: Method, batch: int) -> MemoryNeeds:
@@ -95,8 +96,9 @@ class Simulation:
             ]
             train_pack(self.base, runs, engine)
         weights, copy, trained = _bytes(model.parameters()), _bytes(copies), sum(run.trained for run in runs)
-        rest = allocations.peak - weights - copy - 3 * trained
-        return MemoryNeeds(weights, copy, trained, 2 * trained, max(0, rest))
+        moments = moment_bytes(engine.optimizer, sum(run.n_trained for run in runs), trained)
+        rest = allocations.peak - weights - copy - trained - moments
+        return MemoryNeeds(weights, copy, trained, moments, max(0, rest))
 
     def _copies(self) -> list[Tensor]:
         return list(self.base.trainable.base_values().values()) if isinstance(self.base.trainable, Full) else []

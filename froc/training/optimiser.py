@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from froc.models.compute import Engine
-from froc.training.adamw import adamw
+from froc.training.adamw import adamw, second_moment
 from froc.training.clipping import clip
 from froc.training.components import Recompute, UpdateInputs
 from froc.training.phase import Phase
@@ -29,7 +29,8 @@ class PhaseOptimiser:
     The loss scale is kept across phases; everything else restarts with each phase.
     """
 
-    def __init__(self, device: torch.device, engine: Engine) -> None:
+    def __init__(self, device: torch.device, engine: Engine, seed: int = 0) -> None:
+        self._name, self._seed = engine.optimizer, seed
         self.parameters: dict[str, Parameter] = {}
         self._device = device
         self._gradients: dict[Objective, Weights] = {}
@@ -44,7 +45,7 @@ class PhaseOptimiser:
         self._phase, self.parameters = phase, parameters
         if phase.edit is not None:
             return
-        self._adamw = adamw(parameters.values(), lr)
+        self._adamw = adamw(parameters.values(), lr, self._name, self._seed)
         self._moments = self._adamw.state
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._adamw, lambda step: schedule(step, steps))
 
@@ -153,7 +154,7 @@ class PhaseOptimiser:
         for update_filter in sorted(self._phase.filters, key=lambda update_filter: update_filter.runs_last):
             moments: Weights = {}
             if update_filter.needs_second_moments:
-                moments = {name: self._adamw.state[p]["exp_avg_sq"] for name, p in self.parameters.items()}
+                moments = {name: second_moment(self._adamw, p) for name, p in self.parameters.items()}
             update = update_filter(update, UpdateInputs(self._gradients, moments, state))
         for name, value in old.items():
             self.parameters[name].copy_(value + update[name])

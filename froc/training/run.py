@@ -71,7 +71,7 @@ class Run:
         self._remaining = [(phase, self._steps_of(phase, length.steps)) for phase in phases]
         self.steps = sum(steps for _, steps in self._remaining)
         self.rows = sum(steps * self._rows_of(phase) for phase, steps in self._remaining)
-        self.optimiser = PhaseOptimiser(self.base.device, engine)
+        self.optimiser = PhaseOptimiser(self.base.device, engine, seed)
         self._start_phase()
 
     @property

@@ -73,6 +73,7 @@ class WorkerSpec:
     measure_dtype: str | None = None
     attention: str | None = None
     deterministic: bool = False
+    optimizer: str = "adamw"
     checkpointing: bool = False
     compiled: bool = False
 
@@ -91,7 +92,13 @@ class WorkerSpec:
         if base.digest != self.digest:
             raise InputError("a worker's base model is another than the driver's; give all machines the same files")
         base = measured_as(base, self.measure_dtype)
-        engine = Engine.of(base.model, autocast=self.autocast, checkpointing=self.checkpointing, compiled=self.compiled)
+        engine = Engine.of(
+            base.model,
+            autocast=self.autocast,
+            checkpointing=self.checkpointing,
+            compiled=self.compiled,
+            optimizer=self.optimizer,
+        )
         return TrialRunner(
             base, self.view, self.measures, batch=self.batch, seed=self.seed, limits=self.limits, swept=self.swept,
             engine=engine,

@@ -9,7 +9,7 @@ import torch
 
 from froc.models.base import natural_dtype
 from froc.models.compute import Engine
-from froc.models.memory_needs import GB, MemoryNeeds, device_memory
+from froc.models.memory_needs import GB, MemoryNeeds, copy_on_host, device_memory
 from froc.models.memory_needs import needs as least_needs
 from froc.plugins import make
 from froc.search.job import Job
@@ -29,11 +29,13 @@ class Options:
     train: str
     dtype: str
     checkpointing: bool
+    optimizer: str = "adamw"
 
     def beside(self, asked: "Options") -> str:
         """The options of the command line in which these differ from others."""
         words = [f"--train {self.train}"] * (self.train != asked.train)
         words += [f"--dtype {self.dtype}"] * (self.dtype != asked.dtype)
+        words += [f"--optimizer {self.optimizer}"] * (self.optimizer != asked.optimizer)
         words += ["--checkpointing"] * (self.checkpointing and not asked.checkpointing)
         return " ".join(words)
 
@@ -88,19 +90,26 @@ def memory_table(
     devices = devices or job.base.devices
     device, here = devices[0], device_memory(devices[0])
     count = _Count(job, device, progress)
-    asked = Options(job.settings.train, job.base.dtype, checkpointing)
+    asked = Options(job.settings.train, job.base.dtype, checkpointing, job.settings.optimizer)
+    there = here and here * len(devices)
     every = {name: count(asked, name) for name in job.space}
     known = {name: needs for name, needs in every.items() if needs is not None}
     method = max(known, key=lambda name: known[name].total, default="")
-    rows = [("as asked", known[method] if method else least_needs(job.base))]
+    room = there if device.type == "cuda" else None
+    rows = [_placed("as asked", known[method] if method else least_needs(job.base), room)]
     for options in _smaller(asked, device) if method else ():
         needs = count(options, method)
-        rows += [(options.beside(asked), needs)] if needs is not None else []
+        rows += [_placed(options.beside(asked), needs, room)] if needs is not None else []
     name = job.base.name.rstrip("/").rpartition("/")[2]
     unknown = tuple(name for name in every if name not in known)
-    return MemoryTable(
-        name, method, "+".join(map(str, devices)), here and here * len(devices), asked.train, tuple(rows), unknown
-    )
+    return MemoryTable(name, method, "+".join(map(str, devices)), there, asked.train, tuple(rows), unknown)
+
+
+def _placed(options: str, needs: MemoryNeeds, there: int | None) -> tuple[str, MemoryNeeds]:
+    """A row, with the base copy where a trial would put it."""
+    if needs.base_copy and copy_on_host(replace(needs, activations=0), there):
+        return f"{options}, base copy on the host", replace(needs, base_copy=0)
+    return options, needs
 
 
 class _Count:
@@ -124,6 +133,7 @@ class _Count:
         if options not in self._simulations:
             if options.dtype != job.base.dtype:
                 engine = replace(engine, autocast=None)
+            engine = replace(engine, optimizer=options.optimizer)
             members = job.settings.pack if options.train.startswith("lora") else 1
             self._simulations[options] = Simulation(
                 job.base, self._rows, engine, train=options.train, n_adapters=members, checkpointing=options.checkpointing,
@@ -137,6 +147,7 @@ def _smaller(asked: Options, device: torch.device) -> list[Options]:
     adapters = Options(f"lora:rank={RANK}", natural_dtype(device.type, "lora"), False)
     layers = replace(asked, train=f"layers:last={LAYERS}")
     options = [replace(asked, checkpointing=True)]
+    options += [Options(asked.train, "bfloat16", True, "adamw8bit")] if not asked.train.startswith("lora") else []
     options += [layers] if asked.train == "full" else []
     options += [adapters, replace(adapters, checkpointing=True)] if not asked.train.startswith("lora") else []
     return [option for option in options if option != asked]

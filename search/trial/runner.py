@@ -16,6 +16,7 @@ from froc.measuring.query_losses import Probe, averaged, evaluate, observe_probe
 from froc.models.base import Base
 from froc.models.compute import Engine
 from froc.models.memory import out_of_memory
+from froc.models.memory_needs import place_base_copy
 from froc.models.random_state import rng_state, set_rng_state
 from froc.models.trainable import Weights
 from froc.plugins import make
@@ -48,6 +49,7 @@ class TrialRunner:
     ) -> None:  # fmt: skip
         self.base, self.view, self.measures, self.batch = base, view, measures, batch
         self.limits, self.swept, self.engine = limits or dict.fromkeys(measures, 0.1), swept, engine or Engine()
+        place_base_copy(base, self.engine.optimizer)
         self.reference = BaseStatistics(base, TrainingRows.of(view, base, seed))
         steering = {risk: queries for risk, queries in view.queries.items() if risk in RISKS}
         self.probes = probes(base, steering, measures, view)
@@ -61,12 +63,8 @@ class TrialRunner:
         self.limits = self.limits if limits is None else dict(limits)
 
     def run(
-        self,
-        specs: Sequence[TrialSpec],
-        hopeless: Sequence[Hopeless],
-        limit: float | None = None,
-        saver: Saver | None = None,
-    ) -> list[Outcome]:
+        self, specs: Sequence[TrialSpec], hopeless: Sequence[Hopeless], limit: float | None = None, saver: Saver | None = None
+    ) -> list[Outcome]:  # fmt: skip
         """Train and measure configurations, several in the same passes; their ends stay in `base.model`, one adapter each.
 
         limit: seconds of training per configuration after which they are given up.

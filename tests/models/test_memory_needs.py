@@ -68,10 +68,17 @@ def test_the_alternatives_are_what_loading_with_them_needs(folder: Path) -> None
     assert alternatives(load(str(folder), device="cpu", train="lora:rank=2"), rank=4, last=1) == proposed
 
 
+def test_the_base_copy_goes_to_the_host_where_all_that_trains_does_not_fit_with_it() -> None:
+    needed = MemoryNeeds(32, 32, 32, 64)
+    assert memory_needs.copy_on_host(needed, 160)
+    assert not memory_needs.copy_on_host(needed, 178)
+    assert not memory_needs.copy_on_host(needed, None)
+
+
 def test_what_no_method_could_train_is_refused_with_what_would_fit(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     """A method may train a few layers only, so gradients and moments of all parameters are no reason to refuse."""
     whole = needs(base)
-    least = whole.weights + whole.base_copy
+    least = whole.weights
     for memory in (least, None):
         monkeypatch.setattr(memory_needs, "device_memory", lambda _, memory=memory: memory)
         refuse_too_large(base)
@@ -79,7 +86,7 @@ def test_what_no_method_could_train_is_refused_with_what_would_fit(base: Base, m
     fits, too_large = MemoryNeeds(least - 1, 0, 0, 0), MemoryNeeds(least, 0, 0, 0)
     monkeypatch.setattr(memory_needs, "alternatives", lambda _: {"lora:rank=16": fits, "layers:last=4": too_large})
     with pytest.raises(
-        InputError, match=r"trials start from need .* GB, and cpu has .* GB; --train lora:rank=16 needs at least \S+$"
+        InputError, match=r"the weights need .* GB, and cpu has .* GB; --train lora:rank=16 needs at least \S+$"
     ):
         refuse_too_large(base)
     monkeypatch.setattr(memory_needs, "alternatives", lambda _: {"lora:rank=16": too_large})

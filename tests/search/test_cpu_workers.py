@@ -102,7 +102,7 @@ def test_a_model_that_cannot_fit_is_refused_before_a_trial(
 
     monkeypatch.setattr(memory_needs, "device_memory", lambda _: 10**5)
     options = SearchOptions(out=tmp_path / "run", task=model, machine=Machine("cpu"))
-    with pytest.raises(InputError, match=r"trials start from need .* GB, and cpu has 0.0001 GB"):
+    with pytest.raises(InputError, match=r"the weights need .* GB, and cpu has 0.0001 GB"):
         search_job(options, SEARCH, lambda *_: None)
     assert not (tmp_path / "run").exists()
 

@@ -1,13 +1,17 @@
 """The table of memory: the method that needs most, in the words that the commands print, and which options would fit."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from froc.cli.memory import memory_lines
+from froc.errors import InputError
 from froc.models.base import Base
 from froc.models.memory_needs import MemoryNeeds, needs
+from froc.search import settings
+from froc.search.plan import make_plan
 from froc.search.trial.memory_table import MemoryTable, memory_table
 from froc.training.memory_simulation import Simulation
 from tests.search.test_pipeline import job
@@ -41,7 +45,7 @@ def test_the_method_that_needs_most_is_shown_and_smaller_options_need_less(base:
     options, needed = zip(*table.rows, strict=True)
     assert (table.method, table.unknown) == ("npo", ())
     assert options == (
-        "as asked", "--checkpointing", "--train layers:last=4", "--train lora:rank=16", "--train lora:rank=16 --checkpointing",
+        "as asked", "--checkpointing", "--dtype bfloat16 --optimizer adamw8bit --checkpointing", "--train layers:last=4", "--train lora:rank=16", "--train lora:rank=16 --checkpointing",
     )  # fmt: skip
     least = needs(base)
     assert (needed[0].weights, needed[0].gradients, needed[0].moments) == (
@@ -50,7 +54,9 @@ def test_the_method_that_needs_most_is_shown_and_smaller_options_need_less(base:
         least.moments,
     )
     assert needed[1].activations < needed[0].activations
-    assert needed[3].moments < needed[0].moments
+    assert needed[2].weights == needed[0].weights // 2
+    assert needed[2].moments < needed[0].moments / 3
+    assert needed[4].moments < needed[0].moments
 
 
 def test_methods_that_cannot_be_counted_are_named(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,3 +68,15 @@ def test_methods_that_cannot_be_counted_are_named(base: Base, monkeypatch: pytes
     assert (table.method, table.unknown) == ("", ("npo",))
     assert table.rows == (("as asked", needs(base)),)
     assert "not counted: npo" in str(memory_lines(table).caption)
+
+
+def test_the_optimiser_is_in_the_plan_and_comes_back_from_it(base: Base) -> None:
+    made = job(base, optimizer="adamw8bit")
+    document = make_plan(made.settings, made.task, made.view, made.sealed, base, made.space, ()).document
+    assert document["search"]["optimizer"] == settings._settings_fields(document, {})["optimizer"] == "adamw8bit"
+    plain = job(base)
+    document = make_plan(plain.settings, plain.task, plain.view, plain.sealed, base, plain.space, ()).document
+    assert "optimizer" not in document["search"]
+    assert settings._settings_fields(document, {})["optimizer"] == "adamw"
+    with pytest.raises(InputError, match="adamw8bit"):
+        replace(plain.settings, optimizer="sgd").check()

@@ -11,7 +11,7 @@ from froc.models.base import Base
 from froc.models.batches import Encoded
 from froc.models.compute import Engine
 from froc.models.forward import LINEAR_HEAD
-from froc.models.memory_needs import GB, MemoryNeeds
+from froc.models.memory_needs import GB, MemoryNeeds, moment_bytes
 from froc.models.trainable import Full
 from froc.plugins import make
 from froc.training.base_statistics import TrainingRows
@@ -38,13 +38,18 @@ def _base() -> Base:
 
 
 def _needs(
-    train: str, dtype: torch.dtype, autocast: torch.dtype | None, method: str = "npo", **more: Any
+    train: str, dtype: torch.dtype, autocast: torch.dtype | None, optimizer: str = "adamw", **more: Any
 ) -> MemoryNeeds:
     rows = [Encoded((1,) * TOKENS, TOKENS - ANSWER, ANSWER - 1)] * (2 * BATCH)
     simulation = Simulation(
-        _base(), TrainingRows({"forget": rows, "retain": rows}), Engine(autocast), train=train, dtype=dtype, **more
+        _base(),
+        TrainingRows({"forget": rows, "retain": rows}),
+        Engine(autocast, optimizer=optimizer),
+        train=train,
+        dtype=dtype,
+        **more,
     )
-    return simulation.needs(make(Method, method, {}), BATCH)
+    return simulation.needs(make(Method, "grad_diff", {}), BATCH)
 
 
 def test_8b_in_float32_needs_five_times_its_weights_and_its_activations() -> None:
@@ -59,3 +64,11 @@ def test_8b_with_adapters_fits_into_24_gigabytes() -> None:
     assert needs.base_copy == 0
     assert needs.weights - 2 * PARAMETERS == needs.gradients == needs.moments // 2
     assert needs.total < 24 * GB
+
+
+def test_all_of_8b_fits_into_80_gigabytes_with_8_bit_moments_and_bfloat16() -> None:
+    """Two bytes a parameter each for weights, base copy, gradients and moments."""
+    needs = _needs("full", torch.bfloat16, None, "adamw8bit", checkpointing=True)
+    parts = [needs.weights, needs.base_copy, needs.gradients, needs.moments]
+    assert parts == [2 * PARAMETERS] * 3 + [moment_bytes("adamw8bit", PARAMETERS, 0)]
+    assert needs.total < 80 * GB

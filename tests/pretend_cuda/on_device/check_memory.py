@@ -14,6 +14,7 @@ from froc.models.batches import Encoded, Stack
 from froc.models.compute import Engine
 from froc.models.forward import Pass
 from froc.models.likelihood import CHUNK
+from froc.models.memory_needs import needs, place_base_copy
 from froc.models.narrowing import try_narrowing
 from froc.models.trainable import Full, parse
 from froc.plugins import make
@@ -106,30 +107,32 @@ SHAPES: dict[str, Callable[[], Any]] = {
     "gpt2": lambda: gpt2(200, width=96, inner=384, layers=3),
     "neox": lambda: neox(3000),
 }
-"""What decides what is needed: parameters, logits, what a pass keeps."""
+"""What decides what is needed: parameters, logits, what a pass keeps. Cases name autocast's precision or the optimiser."""
 _NO_TOKENIZER: Any = None
 CASES = [
     ("npo", "full", "wide", torch.float32, None, False), ("grad_diff", "full", "gpt2", torch.float32, torch.bfloat16, False),
-    ("gu(npo)", "full", "wide", torch.float32, None, False), ("sure(npo)", "full", "gpt2", torch.float32, None, False),
+    ("sure(npo)", "full", "gpt2", torch.float32, None, False),
     ("kl_min", "full", "many tokens", torch.float32, torch.bfloat16, False), ("npo", "full", "many tokens", torch.bfloat16, None, False),
-    ("rmu", "full", "wide", torch.float32, None, False), ("task_vector", "full", "neox", torch.float32, None, False),
-    ("lat(npo)", "full", "gpt2", torch.float32, torch.bfloat16, False), ("curvature", "full", "wide", torch.float32, None, False),
-    ("simnpo", "layers:last=1", "wide", torch.float32, torch.bfloat16, False), ("idk", "lora:rank=8", "wide", torch.bfloat16, None, False),
+    ("rmu", "full", "wide", torch.float32, None, False),
+    ("curvature", "full", "wide", torch.float32, None, False),
+    ("simnpo", "layers:last=1", "wide", torch.float32, torch.bfloat16, False),
     ("npo", "lora:rank=8", "wide", torch.bfloat16, None, True), ("npo", "full", "gpt2", torch.float32, torch.bfloat16, True),
-    ("undial", "lora:rank=4", "neox", torch.float32, None, False), ("blur(wga)", "full", "gpt2", torch.bfloat16, None, False),
+    ("undial", "lora:rank=4", "neox", torch.float32, None, False),
+    ("npo", "full", "wide", torch.bfloat16, "adamw8bit", True), ("simnpo", "full", "gpt2", torch.float32, "adamw8bit", False),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("method", "train", "shape", "dtype", "autocast", "checkpointing"), CASES)
+@pytest.mark.parametrize(("method", "train", "shape", "dtype", "computed", "checkpointing"), CASES)
 def test_what_is_counted_without_values_is_what_the_device_allocates(
-    method: str, train: str, shape: str, dtype: torch.dtype, autocast: torch.dtype | None, checkpointing: bool
+    method: str, train: str, shape: str, dtype: torch.dtype, computed: torch.dtype | str | None, checkpointing: bool
 ) -> None:
     """To a tenth: preparation and two steps of each phase, second-order terms, kept gradients and whole distributions included."""
     model, no_tokenizer = SHAPES[shape]().to(dtype), _NO_TOKENIZER
     try_narrowing(model)
     long = [Encoded((3,) * (16 + i % 5), 6, 9 + i % 5) for i in range(16)]
     rows = TrainingRows(dict.fromkeys(("forget", "retain", "refusal"), long))
-    made, engine = make(Method, method, {"epochs": 3, "lr": 1e-5}), Engine(autocast)
+    made = make(Method, method, {"epochs": 3, "lr": 1e-5})
+    engine = Engine(optimizer=computed) if isinstance(computed, str) else Engine(computed)
     meant = Base(shape, model, no_tokenizer, Full(model), "")
     simulation = Simulation(meant, rows, engine, train=train, checkpointing=checkpointing)
     needed = simulation.needs(made, 8)
@@ -142,3 +145,32 @@ def test_what_is_counted_without_values_is_what_the_device_allocates(
     train_pack(base, [run], engine)
     assert not run.error
     assert needed.total == pytest.approx(device.peak() - before, rel=0.1)
+
+
+def test_the_base_copy_goes_to_pinned_memory_where_the_device_lacks_the_room() -> None:
+    """And mixes and resets are the same to the bit."""
+    model = llama(200, width=64, inner=128).to("cuda")
+    base = Base("small", model, _NO_TOKENIZER, Full(model), "")
+    scope, copy = base.trainable, needs(base).base_copy
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.5)
+    learnt = scope.copy(scope.parameters())
+
+    def mixed() -> list[torch.Tensor]:
+        scope.load(learnt, 0.3)
+        values = [parameter.detach().cpu() for parameter in model.parameters()]
+        scope.reset(0)
+        return values + [parameter.detach().cpu() for parameter in model.parameters()]
+
+    device.limit(needs(base).total * 2)
+    before, on_device = device.allocated(), mixed()
+    place_base_copy(base)
+    assert device.allocated() == before
+    device.limit(needs(base).total)
+    place_base_copy(base)
+    device.limit(None)
+    assert device.allocated() == before - copy
+    assert all(value.is_pinned() for value in scope.base_values().values())
+    assert all(map(torch.equal, mixed(), on_device))
+    assert scope.changed() == {}
