@@ -59,7 +59,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_terminal_summary(config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for report in terminalreporter.stats.get("passed", []):
+        if report.nodeid.startswith("tests/test_benchmarks.py") and "[" in report.nodeid:
+            print(f"the quick form of a benchmark has run: {report.nodeid.partition('[')[2].rstrip(']')}")
     for reason in _unexpected_skips(config):
         print(f"skipped for a reason that tests/conftest.py does not expect: {reason}")
 
@@ -84,12 +87,12 @@ def _slow(path: Path) -> bool:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """The quick part (`-m "not slow"`) does not even import what slow tests import; benchmarks run only by `-m benchmark`."""
+    """The quick part (`-m "not slow"`) does not even import what slow tests import; of benchmarks, whole runs take one."""
     marked = config.option.markexpr
     if collection_path == ON_DEVICE:
         return None if os.environ.get("PRETEND_CUDA") else True
     if collection_path == BENCHMARKS:
-        return None if marked == "benchmark" else True
+        return None if marked in ("", "benchmark") else True
     return True if marked == "not slow" and collection_path.suffix == ".py" and _slow(collection_path) else None
 
 
@@ -98,7 +101,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _slow(item.path):
             item.add_marker("slow")
-    items.sort(key=lambda item: item.path.parent.name not in ("pretend_cuda", "search", "cli", "audit"))
+    early = ("pretend_cuda", "search", "cli", "audit")
+    items.sort(key=lambda item: item.path.parent.name not in early and item.path != BENCHMARKS)
 
 
 @pytest.fixture(scope="session")
