@@ -26,7 +26,7 @@ from froc.training.base_statistics import TrainingRows
 from froc.training.memory_simulation import Simulation
 from froc.training.method import Method
 
-LLAMA_70B = {
+LLAMA_70B: dict[str, Any] = {
     "vocab_size": 128_256, "hidden_size": 8192, "intermediate_size": 28_672, "num_attention_heads": 64, "num_key_value_heads": 8,
     "tie_word_embeddings": False,
 }  # fmt: skip
@@ -37,7 +37,8 @@ SMALL = Path(__file__).resolve().parents[1] / "tests" / "data" / "small-model"
 def part(blocks: int) -> Base:
     """A model of so many blocks, without values."""
     with torch.device("meta"):
-        model: Any = LlamaForCausalLM(LlamaConfig(num_hidden_layers=blocks, **LLAMA_70B)).to(torch.bfloat16).eval()
+        model: Any = LlamaForCausalLM(LlamaConfig(num_hidden_layers=blocks, **LLAMA_70B))
+        model.to(torch.bfloat16).eval()
     return Base("70B", model, AutoTokenizer.from_pretrained(SMALL), Full(model, "norm"), "")
 
 
@@ -65,7 +66,8 @@ def needs(blocks: int, checkpointing: bool) -> MemoryNeeds:
 def main() -> None:
     """Print the table's rows."""
     with torch.device("meta"):
-        one: Any = LlamaForCausalLM(LlamaConfig(num_hidden_layers=1, **LLAMA_70B)).to(torch.bfloat16)
+        one: Any = LlamaForCausalLM(LlamaConfig(num_hidden_layers=1, **LLAMA_70B))
+        one.to(torch.bfloat16)
     block = sum(p.nbytes for p in one.model.layers.parameters())
     outside = sum(p.nbytes for p in one.parameters()) - block
     counts = Counter(shares([block] * BLOCKS, outside, GPUS))
