@@ -1,17 +1,24 @@
 """The short training that relearning and drift share."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc import hashing
 from froc.data.task import Row
 from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.attack import Attack, Material, parameters
-from froc.models.batches import Limits, Stack, encode
+from froc.models.batches import Counts, Limits, Stack, encode
+from froc.models.device_room import room
 from froc.models.forward import Forward
+from froc.models.memory import with_fewer_rows
 
 CLIP = 1.0
 PER_WIDTH = 0.03
@@ -34,27 +41,99 @@ class Training(Attack):
     def train(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: tuple[Row, ...], material: Material
     ) -> None:
-        """Raise the likelihood of the rows' answers in place: all parameters train, and each row is used equally often."""
+        """Raise the likelihood of the rows' answers in place: all parameters train, and each row is used equally often.
+
+        On a device without room for what that takes, it is kept on the host.
+        """
         stack = Stack(encode(tokenizer, rows, material.template, Limits.of(model)), model.device)
         draw = np.random.default_rng(hashing.derive_seed("attack", material.seed))
         own = [p.requires_grad_() for p in parameters(model).values() if p.dtype.is_floating_point]
-        # small steps are lost in half-precision parameters, so float32 copies are trained
-        moved = [p if p.dtype == torch.float32 else p.detach().float() for p in own]
         lr = self.lr or PER_WIDTH / model.config.get_text_config().hidden_size
-        optimiser = torch.optim.AdamW(moved, lr=lr, weight_decay=0.0)
+        trained = (_OnHost if _bytes_of_training(own) > room(model.device) else _OnDevice)(own, lr)
         left = np.zeros(0, dtype=np.int64)
         for _ in range(self.steps):
             while len(left) < self.batch:
                 left = np.concatenate([left, draw.permutation(len(rows))])
             index, left = left[: self.batch], left[self.batch :]
-            with torch.enable_grad():
-                loss = Forward.of(model, stack.batch(index)).mean_nll.mean()
-                grads = torch.autograd.grad(loss, own, allow_unused=True)
-            for p, grad in zip(moved, grads, strict=True):
-                p.grad = None if grad is None else grad.to(p.dtype)
-            torch.nn.utils.clip_grad_norm_(moved, CLIP)
-            optimiser.step()
-            with torch.no_grad():
-                for p, copy in zip(own, moved, strict=True):
-                    if p is not copy:
-                        p.copy_(copy)
+
+            def passes(rows: int, index: Counts = index) -> None:
+                for start in range(0, self.batch, rows):
+                    part = index[start : start + rows]
+                    with torch.enable_grad():
+                        mean = Forward.of(model, stack.batch(part)).mean_nll.mean()
+                        trained.add_gradients(mean * (len(part) / self.batch))
+
+            with_fewer_rows(self.batch, passes, trained.clear)
+            trained.step()
+
+
+def _bytes_of_training(own: Sequence[Tensor]) -> int:
+    """Gradients, float32 copies of what is in half precision, and moments."""
+    return sum(p.numel() * (p.element_size() + (12 if p.dtype == torch.float32 else 16)) for p in own)
+
+
+class _Trained(ABC):
+    """Parameters that AdamW trains in float32: small steps are lost in half precision, so of such parameters copies are trained."""
+
+    def __init__(self, own: Sequence[Tensor], lr: float) -> None:
+        self._own = own
+        self._moved = self._copies()
+        # in one kernel there is no memory beside the state
+        fused = own[0].device.type == "cuda"
+        self._optimiser = torch.optim.AdamW(self._moved, lr=lr, weight_decay=0.0, fused=fused)
+
+    @abstractmethod
+    def _copies(self) -> list[Tensor]:
+        """What is trained for each parameter: itself, or a copy."""
+
+    @abstractmethod
+    def add_gradients(self, loss: Tensor) -> None:
+        """Differentiate a loss and add the gradients to those that are there."""
+
+    def clear(self) -> None:
+        """Drop all gradients."""
+        for value in (*self._own, *self._moved):
+            value.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Clip, step, and write copies back."""
+        torch.nn.utils.clip_grad_norm_(self._moved, CLIP)
+        self._optimiser.step()
+        self.clear()
+        for p, copy in zip(self._own, self._moved, strict=True):
+            if p is not copy:
+                p.copy_(copy)
+
+
+class _OnDevice(_Trained):
+    """Everything on the model's device."""
+
+    def _copies(self) -> list[Tensor]:
+        return [p if p.dtype == torch.float32 else p.detach().float() for p in self._own]
+
+    def add_gradients(self, loss: Tensor) -> None:
+        grads: list[Tensor | None] = list(torch.autograd.grad(loss, list(self._own), allow_unused=True))
+        for place, p in enumerate(self._moved):
+            grad, grads[place] = grads[place], None
+            if grad is not None:
+                p.grad = grad.to(p.dtype) if p.grad is None else p.grad + grad
+
+
+class _OnHost(_Trained):
+    """Copies, gradients and moments on the host: the device holds one gradient at a time, which leaves it in the backward pass."""
+
+    def _copies(self) -> list[Tensor]:
+        return [p.detach().to("cpu", torch.float32, copy=True) for p in self._own]
+
+    def add_gradients(self, loss: Tensor) -> None:
+        def leaves(copy: Tensor, p: Tensor) -> None:
+            if p.grad is not None:
+                grad = p.grad.to("cpu", torch.float32)
+                copy.grad = grad if copy.grad is None else copy.grad.add_(grad)
+                p.grad = None
+
+        with ExitStack() as hooks:
+            for p, copy in zip(self._own, self._moved, strict=True):
+                hooks.callback(p.register_post_accumulate_grad_hook(partial(leaves, copy)).remove)
+            loss.backward()

@@ -14,6 +14,9 @@ from froc.errors import InputError
 from froc.hyperparameters import Choice, hyperparameter
 from froc.measuring.attack import Attack, Material, parameters
 
+CHUNK = 2**24
+"""Weights rounded at a time."""
+
 
 def nf4() -> Tensor:
     """(16,) levels of NormalFloat4 in [-1, 1], ascending (QLoRA 2305.14314, section 3 and its code).
@@ -79,7 +82,10 @@ class Quantization(Attack):
                 # GPT-2's layers hold (inputs, outputs)
                 matrix = parameter.T if id(parameter) in turned else parameter
                 ways = {"torch": self._round, "bitsandbytes": self._by_bitsandbytes, "torchao": self._by_torchao}
-                matrix.copy_(ways[self.backend](matrix))
+                # groups lie within a row, so parts of a matrix are rounded as the whole, with less memory
+                size = max(1, CHUNK // matrix[0].numel()) if self.backend == "torch" else len(matrix)
+                for part in matrix.split(size):
+                    part.copy_(ways[self.backend](part))
 
     def _round(self, matrix: Tensor) -> Tensor:
         inputs = matrix.shape[-1]
