@@ -6,6 +6,7 @@ Numbers that the code reads are ones there, and what it finds by value is everyt
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -87,8 +88,12 @@ def _all_unique(values: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
 def without_values(model: PreTrainedModel) -> PreTrainedModel:
     """A model of the same architecture on the meta device, without adapters."""
     dtype = next(p.dtype for name, p in model.named_parameters() if ".lora_" not in name)
+    config: Any = deepcopy(model.config)
+    if str(config._attn_implementation).startswith("flash"):
+        # its kernels are on GPUs alone; plain products need more
+        config._attn_implementation = "sdpa"
     with META:
-        made: Any = type(model)(model.config)
+        made: Any = type(model)(config)
     twin: PreTrainedModel = made.to(dtype).eval()
     return twin
 

@@ -40,9 +40,15 @@ class AdamW8bit(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> Any:
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
+            largest = max(group["params"], key=Tensor.numel)
             for place, parameter in enumerate(group["params"]):
-                if parameter.grad is not None:
-                    self._update(parameter, parameter.grad, place, group["lr"], group["weight_decay"])
+                if parameter.grad is None:
+                    continue
+                if parameter.is_meta and parameter is not largest:
+                    # without values the memory is all that counts, and beside the state a larger one needs more
+                    _ = self.state[parameter] or self._begun(parameter)
+                    continue
+                self._update(parameter, parameter.grad, place, group["lr"], group["weight_decay"])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As torch's, which would turn the codes into floats."""
@@ -82,7 +88,6 @@ class AdamW8bit(torch.optim.Optimizer):
             new.addcdiv_(first[:size], denominator[:size], value=-lr / correction[0])
             rounded_into(values[part], new, draw)
             if parameter.is_meta:
-                # every chunk needs the same memory, and has no values
                 break
 
     def _begun(self, parameter: Parameter) -> dict[str, Any]:
