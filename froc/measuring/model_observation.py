@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from froc.data.prompts import apart
 from froc.data.rows import Row
 from froc.measuring.metric import Observable, Observation
-from froc.models.batches import Encoded, Limits, Stack, chunks
+from froc.models.batches import Encoded, Limits, Stack, chunks, on_device
 from froc.models.forward import Pass
 from froc.models.generation import greedy_answers
 from froc.models.hooks import blocks
@@ -88,7 +88,7 @@ def _tokens(
         if moments is not None:
             moments[place] = of_tokens.cpu().numpy()
         if states is not None:
-            last = torch.from_numpy(batch.start - 1).to(batch.ids.device)
+            last = on_device(batch.start - 1, batch.ids.device)
             row_index = torch.arange(len(index), device=batch.ids.device)
             states[index] = (
                 torch.stack([observation.hidden[k][row_index, last].float() for k in range(depth)], 1).cpu().numpy()

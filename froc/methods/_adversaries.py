@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from froc import hashing
-from froc.models.batches import Batch
+from froc.models.batches import Batch, on_device
 from froc.models.forward import Pass
 from froc.models.hooks import blocks, output_changed
 from froc.training.components import Adversary, PassContext
@@ -32,7 +32,7 @@ class Latent(Adversary):
     def against(self, model: PreTrainedModel, batch: Batch, state: State) -> tuple[Batch, PassContext]:
         """The unchanged batch, and the context in which its passes are perturbed."""
         place = blocks(model)[self.layer - 1] if self.layer else model.get_input_embeddings()
-        start = torch.from_numpy(batch.start).to(batch.ids.device)
+        start = on_device(batch.start, batch.ids.device)
         prompt = (torch.arange(batch.ids.shape[1], device=batch.ids.device) < start[:, None])[..., None]
         push, radius = torch.zeros(1, device=batch.ids.device), 0.0
 

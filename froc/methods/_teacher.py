@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from froc import hashing
-from froc.models.batches import Batch, Counts
+from froc.models.batches import Batch, Counts, on_device
 from froc.models.forward import Forward
 from froc.models.likelihood import buckets, widened
 from froc.training.base_statistics import BaseModelQuery, BaseStatistics, MethodContext
@@ -91,7 +91,7 @@ class Teacher(BaseModelQuery[Rise]):
         """Row and token position, (N,) each, and the (N, K) bucket logits of a batch of forget rows."""
         forward = Forward.of(reference.base.model, batch)
         ids = reference.lookup("forget", ("token_distribution",), (), index, forward)["buckets"]
-        row = torch.from_numpy(index).to(forward.row.device)[forward.row]
+        row = on_device(index, forward.row.device)[forward.row]
         total = widened(forward.logits).logsumexp(-1, keepdim=True)
         # keeps tokens of probability 0 finite
         return (row, forward.place), (buckets(forward.logits, ids) + total).clamp_min(-1e4)

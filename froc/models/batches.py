@@ -6,6 +6,7 @@ Shapes: B rows, T tokens (right-padded to the longest row of the batch), N predi
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -142,7 +143,18 @@ class Batch:
 
     def _columns(self, start: Counts, stop: Counts) -> Tensor:
         place = np.arange(self.ids.shape[1])
-        return torch.from_numpy((place >= start[:, None]) & (place < stop[:, None])).to(self.ids.device)
+        return on_device((place >= start[:, None]) & (place < stop[:, None]), self.ids.device)
+
+
+def on_device(values: NDArray[Any], device: torch.device | str) -> Tensor:
+    """Numbers of the host as a tensor on a device, without waiting until the device has done its work.
+
+    CUDA copies from pinned memory when it comes to it, and keeps that memory until then.
+    """
+    tensor = torch.from_numpy(values)
+    if torch.device(device).type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 class Stack:
@@ -159,12 +171,12 @@ class Stack:
         ids = np.zeros((len(rows), int(self.length.max(initial=0))), dtype=np.int32)
         for i, row in enumerate(rows):
             ids[i, : len(row.ids)] = row.ids
-        self.ids = torch.from_numpy(ids).to(device)
+        self.ids = on_device(ids, device)
 
     def batch(self, index: Sequence[int] | Counts) -> Batch:
         """The rows at `index`, padded to the longest of them."""
         rows = np.asarray(index, dtype=np.int64)
-        place = torch.from_numpy(rows).to(self.ids.device)
+        place = on_device(rows, self.ids.device)
         ids = self.ids[place, : int(self.length[rows].max())].long()
         return Batch(place, ids, self.start[rows], self.stop[rows], self.length[rows])
 

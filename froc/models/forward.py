@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from froc.models.autocast import autocast, current
-from froc.models.batches import Batch, Counts
+from froc.models.batches import Batch, Counts, on_device
 from froc.models.hooks import blocks
 from froc.models.likelihood import chunks_of, linear_nll, linear_saves_memory, token_nll, widened
 
@@ -51,7 +51,7 @@ class Pass:
         self.row, self.column = batch.predicting(end)
         self.hidden: dict[int, Tensor] = {}
         device = batch.ids.device
-        self._row, self._column = (torch.from_numpy(place).to(device) for place in (self.row, self.column))
+        self._row, self._column = (on_device(place, device) for place in (self.row, self.column))
         self._head_dtype = current(device)
         self._states: Tensor | None = None
         self._logits = self._run(model, hidden_at, logits, rows_stay)
@@ -172,7 +172,7 @@ class Forward:
         """(B,) float32, number of tokens of the answer and its end."""
         counts = [part.batch.length - part.batch.start for part, _, _ in self._where]
         device = self._where[0][0].batch.ids.device
-        return self._rows([torch.from_numpy(count).to(device, torch.float32) for count in counts])
+        return self._rows([on_device(count, device).float() for count in counts])
 
     @property
     def mean_nll(self) -> Tensor:
@@ -184,7 +184,7 @@ class Forward:
         """(N,) int64, row of each position that predicts an answer or its end, in drawn order."""
         rows_here = []
         for (part, _, _), mine, rows in zip(self._where, self._mine, self._places, strict=True):
-            rows_here.append(torch.from_numpy(rows[part.row[mine]]).to(part.batch.ids.device))
+            rows_here.append(on_device(rows[part.row[mine]], part.batch.ids.device))
         return torch.cat(rows_here)
 
     @cached_property
@@ -193,7 +193,7 @@ class Forward:
         places = []
         for (part, _, _), mine in zip(self._where, self._mine, strict=True):
             place = part.column[mine] + 1 - part.batch.start[part.row[mine]]
-            places.append(torch.from_numpy(place).to(part.batch.ids.device))
+            places.append(on_device(place, part.batch.ids.device))
         return torch.cat(places)
 
     @cached_property
@@ -255,10 +255,7 @@ class Forward:
     def _tokens(self, values: Sequence[Tensor]) -> Tensor:
         """Values at these rows' positions, in the order of the passes."""
         pairs = zip(values, self._mine, strict=True)
-        chosen = [
-            value if len(mine) == len(value) else value[torch.from_numpy(mine).to(value.device)]
-            for value, mine in pairs
-        ]
+        chosen = [value if len(mine) == len(value) else value[on_device(mine, value.device)] for value, mine in pairs]
         return chosen[0] if len(chosen) == 1 else torch.cat(chosen)
 
     def _rows(self, values: Sequence[Tensor]) -> Tensor:
@@ -267,10 +264,8 @@ class Forward:
             _, place, here = self._where[0]
             if len(place) == len(values[0]) and (place == here).all() and (here == np.arange(len(here))).all():
                 return values[0]
-        chosen = [
-            value[torch.from_numpy(place).to(device)] for value, (_, place, _) in zip(values, self._where, strict=True)
-        ]
-        return torch.cat(chosen)[torch.from_numpy(self._back).to(device)]
+        chosen = [value[on_device(place, device)] for value, (_, place, _) in zip(values, self._where, strict=True)]
+        return torch.cat(chosen)[on_device(self._back, device)]
 
 
 LINEAR_HEAD: "WeakSet[PreTrainedModel]" = WeakSet()

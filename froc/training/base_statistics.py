@@ -20,7 +20,7 @@ from froc.data.splits import SearchView
 from froc.data.task import Row
 from froc.errors import InputError
 from froc.models.base import Base
-from froc.models.batches import Batch, Counts, Encoded, Limits, Stack, by_length, encode
+from froc.models.batches import Batch, Counts, Encoded, Limits, Stack, by_length, encode, on_device
 from froc.models.forward import Forward, Pass
 from froc.models.hooks import blocks
 from froc.models.likelihood import widened
@@ -275,7 +275,7 @@ class BaseStatistics:
         alignment (B,), with alignments (rows,) of all forget rows; token_distribution (N, K) log-probabilities, with
         buckets (N, K - 1) token ids, or (0,) where buckets are the whole vocabulary.
         """
-        place = torch.from_numpy(index).to(self.base.device)
+        place = on_device(index, self.base.device)
         numbers = {"row": place}
         if "sum_nll" in needs:
             numbers["sum_nll"] = self.sum_nll[role][place]

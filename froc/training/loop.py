@@ -132,7 +132,7 @@ def _accumulate(base: Base, runs: Sequence[Run], picked: Sequence[RowIndices], e
     """Add the gradients of these rows of each run, objective by objective where a run needs that; (runs,) detached losses."""
     if not any(run.phase.separate_passes for run in runs):
         return _accumulate_rows(base, runs, picked, engine)
-    total = torch.zeros(len(runs), device=base.device)
+    total = [torch.zeros((), device=base.device)] * len(runs)
     for objective in OBJECTIVES:
         rows = [{role: index for role, index in drawn.items() if objective_of(role) == objective} for drawn in picked]
         present = [k for k, drawn in enumerate(rows) if drawn]
@@ -141,10 +141,13 @@ def _accumulate(base: Base, runs: Sequence[Run], picked: Sequence[RowIndices], e
         for group in [[k] for k in present] if alone else [present]:
             group_runs = [runs[k] for k in group]
             base.trainable.activate([run.adapter_index for run in group_runs])
-            total[group] += _accumulate_rows(base, group_runs, [rows[k] for k in group], engine, objective)
+            losses = _accumulate_rows(base, group_runs, [rows[k] for k in group], engine, objective)
+            # as one sum over indices, it would wait for the device
+            for k, loss in zip(group, losses.unbind(), strict=True):
+                total[k] = total[k] + loss
             for run in group_runs:
                 run.optimiser.store_gradients(objective)
-    return total
+    return torch.stack(total)
 
 
 def _accumulate_rows(

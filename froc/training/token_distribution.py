@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from froc.models.base import Base
-from froc.models.batches import Counts, Encoded
+from froc.models.batches import Counts, Encoded, on_device
 from froc.models.forward import Forward, Pass
 from froc.models.likelihood import buckets
 
@@ -29,7 +29,7 @@ class TokenDistribution:
 
     def __init__(self, rows: Sequence[Encoded], base: Base) -> None:
         count = np.array([len(row.ids) - row.prompt for row in rows])
-        self._first = torch.from_numpy(np.cumsum(count) - count).to(base.device)
+        self._first = on_device(np.cumsum(count) - count, base.device)
         head = base.model.get_output_embeddings()
         size = int(head.weight.shape[0] if head is not None else base.model.config.get_text_config().vocab_size)
         total = int(count.sum())
@@ -41,7 +41,7 @@ class TokenDistribution:
     def add(self, index: Counts, result: Pass) -> None:
         """Store the distributions of one pass."""
         every = Forward([(result, np.arange(len(index)), np.arange(len(index)))])
-        where = self._first[torch.from_numpy(index).to(self._first.device)[every.row]] + every.place
+        where = self._first[on_device(index, self._first.device)[every.row]] + every.place
         for part, logits in result.logit_chunks():
             ids = None
             if self._few is not None:
