@@ -163,7 +163,7 @@ def test_a_model_is_saved_from_the_device(on_cuda: Base, runner_of: Callable[...
 
 
 def test_workers_compute_on_two_devices(
-    on_cuda: Base, parts: tuple[SearchView, Any], runner_of: Callable[..., TrialRunner]
+    on_cuda: Base, parts: tuple[SearchView, Any], runner_of: Callable[..., TrialRunner], tmp_path: Path
 ) -> None:
     runner = runner_of(on_cuda)
     spec = WorkerSpec(
@@ -172,7 +172,7 @@ def test_workers_compute_on_two_devices(
     )  # fmt: skip
     executor = Processes(spec, ["cuda:0", "cuda:1"])
     try:
-        done = sorted(executor.each([Trial(), Trial()]))
+        done = sorted(executor.each([Trial(tmp_path), Trial(tmp_path)]))
     finally:
         executor.close()
     assert [place for place, _, _ in done] == ["cuda:0", "cuda:1"]
