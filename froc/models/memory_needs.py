@@ -7,7 +7,7 @@ steps take, activations included; `froc.models.memory` meets what is too much wi
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -114,9 +114,14 @@ def refuse_too_large(base: Base, device: torch.device | None = None, count: int 
     )
 
 
-def copy_on_host(needed: MemoryNeeds, there: int | None) -> bool:
-    """Whether the base copy goes to the host: it is read between trials and for mixes only, and the rest is needed in every step."""
-    return there is not None and needed.total > MOST * there
+def copy_on_host(needed: MemoryNeeds, itemsize: int, optimizer: str, there: int | None) -> bool:
+    """Whether the base copy goes to the host: it is read between trials and for mixes only, and the rest is needed in every step.
+
+    The copy has the size of all that `--train` allows, and so would its gradients; a search may hold methods that train less.
+    """
+    copy = needed.base_copy
+    moments = moment_bytes(optimizer, copy // itemsize, copy)
+    return there is not None and copy > 0 and needed.weights + 2 * copy + moments > MOST * there
 
 
 def place_base_copy(base: Base, optimizer: str = "adamw") -> None:
@@ -124,11 +129,9 @@ def place_base_copy(base: Base, optimizer: str = "adamw") -> None:
     scope = base.trainable
     if not isinstance(scope, Full) or base.device.type != "cuda":
         return
-    needed = needs(base)
-    count = sum(p.numel() for p in scope.parameters().values())
-    needed = replace(needed, moments=moment_bytes(optimizer, count, needed.gradients))
     there = device_memory(base.device)
-    if copy_on_host(needed, there and there * len(base.devices)):
+    itemsize = next(iter(scope.parameters().values())).element_size()
+    if copy_on_host(needs(base), itemsize, optimizer, there and there * len(base.devices)):
         scope.keep_base_on_host()
 
 

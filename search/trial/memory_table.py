@@ -18,6 +18,7 @@ from froc.training.memory_simulation import Simulation
 from froc.training.method import Method
 
 LOG = logging.getLogger("froc")
+ON_HOST = " (base copy on the host)"
 RANK, LAYERS = 16, 4
 """Of the smaller choices of what trains that are counted."""
 
@@ -62,7 +63,9 @@ class MemoryTable:
         first = self.rows[0][1]
         there = "" if self.there is None else f", {self.there / GB:.3g} there"
         less = [
-            f"`{options}` needs {needs.total / GB:.3g}" for options, needs in self.rows[1:] if needs.total < first.total
+            f"`{options.removesuffix(ON_HOST)}` needs {needs.total / GB:.3g}"
+            for options, needs in self.rows[1:]
+            if needs.total < first.total
         ]
         return f"{self.model}, {self.asked}, {self.method}: {first.sentence().replace(' (', ' needed (', 1)}{there}" + (
             f"; {', '.join(less)}" if less else ""
@@ -96,20 +99,20 @@ def memory_table(
     known = {name: needs for name, needs in every.items() if needs is not None}
     method = max(known, key=lambda name: known[name].total, default="")
     room = there if device.type == "cuda" else None
-    rows = [_placed("as asked", known[method] if method else least_needs(job.base), room)]
+    rows = [_placed("as asked", asked, known[method] if method else least_needs(job.base), room)]
     for options in _smaller(asked, device) if method else ():
         needs = count(options, method)
-        rows += [_placed(options.beside(asked), needs, room)] if needs is not None else []
+        rows += [_placed(options.beside(asked), options, needs, room)] if needs is not None else []
     name = job.base.name.rstrip("/").rpartition("/")[2]
     unknown = tuple(name for name in every if name not in known)
     return MemoryTable(name, method, "+".join(map(str, devices)), there, asked.train, tuple(rows), unknown)
 
 
-def _placed(options: str, needs: MemoryNeeds, there: int | None) -> tuple[str, MemoryNeeds]:
+def _placed(written: str, options: Options, needs: MemoryNeeds, there: int | None) -> tuple[str, MemoryNeeds]:
     """A row, with the base copy where a trial would put it."""
-    if needs.base_copy and copy_on_host(replace(needs, activations=0), there):
-        return f"{options}, base copy on the host", replace(needs, base_copy=0)
-    return options, needs
+    if copy_on_host(needs, getattr(torch, options.dtype).itemsize, options.optimizer, there):
+        return written + ON_HOST, replace(needs, base_copy=0)
+    return written, needs
 
 
 class _Count:

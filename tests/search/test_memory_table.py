@@ -12,7 +12,7 @@ from froc.models.base import Base
 from froc.models.memory_needs import MemoryNeeds, needs
 from froc.search import settings
 from froc.search.plan import make_plan
-from froc.search.trial.memory_table import MemoryTable, memory_table
+from froc.search.trial.memory_table import ON_HOST, MemoryTable, memory_table
 from froc.training.memory_simulation import Simulation
 from tests.search.test_pipeline import job
 
@@ -34,6 +34,10 @@ def test_needs_of_an_8b_model_are_said_beside_what_is_there_and_what_would_fit()
     printed = memory_lines(table)
     assert list(printed.columns[-1].cells) == ["no", "yes"]
     assert list(printed.columns[1].cells) == ["177", "21"]
+    hosted = MemoryTable(
+        "8B", "npo", "cuda", 80 * GB, "full", (table.rows[0], ("--checkpointing" + ON_HOST, _needs(32, 0, 32, 64, 2)))
+    )
+    assert hosted.sentence.endswith("80 there; `--checkpointing` needs 130")
     elsewhere = MemoryTable("8B", "npo", "mps", None, "full", (smaller,))
     assert "there" not in elsewhere.sentence
     assert elsewhere.fits(smaller[1]) is None
