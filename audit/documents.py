@@ -137,6 +137,8 @@ class Plan(Lenient):
     sequential: bool
     openings: int = Field(ge=1, le=MANY)
     joint: bool
+    # in older plans every candidate has the same share of the level
+    levels: Literal["own"] | None = None
     metrics: dict[str, MeasurementText]
     quantum: Literal[1000]
     split: SplitPlan
@@ -180,6 +182,7 @@ class Plan(Lenient):
             estimand=dict(sorted(self.estimand.items())),
             keyed=bool(self.estimand),
             relative=tuple(sorted(set(self.relative))),
+            own_levels=self.levels == "own",
         )
 
 

@@ -58,11 +58,10 @@ def run(
     old = folder.read(folder.plan)
     # an earlier call in this folder has measured them, or was of a version that did not
     job = learning_rates.fitted(job, old.get("rates") or {}) if old is not None else job
-    plan = _planned(job)
+    plan = _planned(job) if old is None else as_planned(_planned(job), old)
     extended = old is not None and trial_extension.allowed(old, plan.document, folder)
     if old is not None:
         refuse_other_plan(old, trial_extension.unextended(old, plan.document) if extended else plan.document)
-        plan = replace(plan, claim=as_planned(plan.claim, old))
     elif out.is_dir() and any(not (path.name.startswith(".") or path == folder.run_log) for path in out.iterdir()):
         raise InputError(f"{out} holds files but no plan.json of a run; choose another --out")
     if folder.read(folder.seal) is None:

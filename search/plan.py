@@ -125,6 +125,7 @@ def make_plan(
         unmeasured=0 if after is None or after.measured else len(after.plan_entry["tasks"]),
         largest={risk: sealed.largest[risk] for risk, unit in units.items() if unit == WEIGHTED},
         relative=tuple(sorted(set(settings.relative))),
+        own_levels=True,
     )
     refuse_unknown(claim)
     claim = replace(claim, estimand=estimands(claim), keyed=True)
@@ -157,6 +158,7 @@ def make_plan(
         "sequential": claim.sequential,
         "openings": claim.openings,
         "joint": claim.joint,
+        "levels": "own",
         "metrics": {risk: as_written(risk, measurement) for risk, measurement in measured.items()},
         "quantum": SCALE,
         "control": {risk: control_of(risk, measurement) for risk, measurement in measured.items()},
@@ -188,9 +190,20 @@ def make_plan(
     return Plan(document, claim, candidates, (*task.notes, *notes, *more))
 
 
-def as_planned(claim: Claim, old: Mapping[str, Any] | None) -> Claim:
-    """The claim as the run folder's plan has it: an older one names no estimand, and its certificate stays what it was."""
-    return claim if old is None or "estimand" in old else replace(claim, estimand={}, keyed=False)
+def as_planned(plan: Plan, old: Mapping[str, Any]) -> Plan:
+    """The plan as the run folder has it: what an older version did not say there stays unsaid, and its certificate stays what it was."""
+    claim, document = plan.claim, dict(plan.document)
+    if "estimand" not in old:
+        claim = replace(claim, estimand={}, keyed=False)
+    if "levels" not in old:
+        earlier = {"star_betting": "betting"}
+        bound = {
+            risk: earlier.get(name, name) if old["bound"].get(risk) == earlier.get(name) else name
+            for risk, name in claim.bound.items()
+        }
+        claim = replace(claim, bound=bound, own_levels=False)
+        document = {key: value for key, value in document.items() if key != "levels"} | {"bound": bound}
+    return replace(plan, claim=claim, document=document)
 
 
 def refuse_other_plan(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

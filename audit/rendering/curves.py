@@ -140,8 +140,9 @@ def sensitivity(facts: Facts, report: Mapping[str, Any]) -> dict[str, Any]:
         if level != claim.confidence
     }
     columns = []
+    weights = {candidate.config: candidate.weight for candidate in facts.seal.candidates}
     for name, (table, variation) in cases.items():
-        printed = exact(bounds(table, config, len(facts.seal.candidates), variation, facts.seal.units, facts.control))
+        printed = exact(bounds(table, config, weights, variation, facts.seal.units, facts.control))
         within = all(
             Decimal(printed[risk]) <= Decimal(alpha) for risk, alpha in report["certificate"]["budget"].items()
         )

@@ -17,7 +17,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -59,6 +59,20 @@ class Bound(ABC):
     @abstractmethod
     def upper(self, losses: Losses, delta: float) -> FloatArray:
         """(m,) upper bounds at error delta in (0, 1), each in [0, 1]."""
+
+    def p_values_aimed(self, losses: Losses, alpha: FloatArray, levels: FloatArray) -> FloatArray:
+        """(m,) p-values at (m,) risks, with the bets of each configuration, if there are any, tuned for its own of (m,) error levels."""
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}
+        if "level" not in settings:
+            return self.p_value(losses, alpha)
+        bounds = [type(self)(**{**settings, "level": float(level)}) for level in levels]
+        rows = [bound.p_value(losses[i : i + 1], alpha[i : i + 1]) for i, bound in enumerate(bounds)]
+        return np.concatenate([np.zeros(0), *rows])
+
+    def uppers(self, losses: Losses, deltas: FloatArray) -> FloatArray:
+        """(m,) upper bounds, each at its own of (m,) error levels."""
+        rows = [self.upper(losses[i : i + 1], float(delta)) for i, delta in enumerate(deltas)]
+        return np.concatenate([np.zeros(0), *rows])
 
     def e_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) e-values against H: R > alpha, 0 or larger. InputError where the theorem gives none."""

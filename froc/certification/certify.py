@@ -38,6 +38,7 @@ BEFOREHAND_WARNING = (
 )
 ORDER_FREE = {
     "betting": "betting_over_orders",
+    "star_betting": "betting_over_orders",
     "betting_without_replacement": "betting_over_orders_without_replacement",
 }
 """Order-dependent bound -> what `auto` uses here instead: a table's order comes from the names of its queries, which its owner

@@ -18,13 +18,13 @@ from froc.errors import InputError
 from froc.loss_table import SCALE, check, matrix
 from froc.planning.pass_probability import Chance, fraction_passed, simulate_calibration
 from froc.reporting.tables import Table
-from froc.risk.claim import Claim, evidence_from_matrix, level
+from froc.risk.claim import Claim, evidence_from_matrix, level, own_levels
 from froc.risk.p_values import p_values
 
 REPEATS = 300
 SEARCH_SHARES = (0.2, 0.1, 0.33, 0.5)
 """Search shares; the default first, which is taken where designs do equally well."""
-BOUNDS = ("betting", "hoeffding_bentkus", "mixture")
+BOUNDS = ("star_betting", "hoeffding_bentkus", "mixture")
 BINARY = ("binomial", *BOUNDS)
 MAX_SHOWN = 12
 NEAR_BEST = 0.05
@@ -146,13 +146,15 @@ def _certified(
     m = len(next(iter(measured.values())))
     weights, cache = 1.0 / np.arange(1, m + 1), {}
     for name, bound in kinds:
-        # p-values depend on the procedure only through the level that bets are tuned for
-        aim = float(procedures.first_levels(name, np.ones(m), level(claim))[0]) if bound == "betting" else 0.0
-        if (bound, aim) not in cache:
-            variant = replace(claim, procedure=name, bound=dict.fromkeys(claim.budget, bound))
+        variant = replace(claim, procedure=name, bound=dict.fromkeys(claim.budget, bound))
+        # p-values depend on the procedure only through the levels that bets aim at
+        own = own_levels(variant, weights)
+        aims = tuple(own) if bound == "star_betting" else ()
+        if (bound, aims) not in cache:
             evidence = {risk: evidence_from_matrix(losses) for risk, losses in measured.items()}
-            cache[bound, aim] = np.max([p_values(variant, risk, evidence, m) for risk in claim.budget], axis=0)
-        yield (name, bound), procedures.certified(name, cache[bound, aim], weights, level(claim))
+            p = [p_values(variant, risk, evidence, m, own=own) for risk in claim.budget]
+            cache[bound, aims] = np.max(p, axis=0)
+        yield (name, bound), procedures.certified(name, cache[bound, aims], weights, level(claim))
 
 
 def command(design: Design, claim: Claim, candidates: int) -> str:

@@ -112,7 +112,8 @@ class FirstCandidate:
         passed = 0
         for number in range(blocks):
             draw = np.random.default_rng(hashing.derive_seed("plan", self.seed, self.risk, number))
-            p = p_values(self.claim, self.risk, {self.risk: self._simulate_losses(law, units, draw)}, self.candidates)
+            evidence = {self.risk: self._simulate_losses(law, units, draw)}
+            p = p_values(self.claim, self.risk, evidence, self.candidates, own=self.share)
             passed += int((np.array(p) <= self.share).sum())
         return fraction_passed(passed, blocks * BLOCK_DRAWS)
 
@@ -162,7 +163,9 @@ class FirstCandidate:
     def _p(self, lost: int, units: int) -> float:
         losses = np.zeros((1, units), dtype=np.int16)
         losses[0, :lost] = SCALE
-        return p_values(self.claim, self.risk, {self.risk: evidence_from_matrix(losses)}, self.candidates)[0]
+        return p_values(
+            self.claim, self.risk, {self.risk: evidence_from_matrix(losses)}, self.candidates, own=self.share
+        )[0]
 
     def _simulate_losses(self, law: Law, units: int, draw: np.random.Generator) -> Evidence:
         if self.claim.kind(self.risk) != "sample":

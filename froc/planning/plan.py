@@ -126,7 +126,7 @@ def plan(
 
     >>> made = plan(budget=0.1, expected_risk=0.03, candidates=10, units=300)
     >>> made
-    Plan(10 candidates, needed forgetting=281, utility=281)
+    Plan(10 candidates, needed forgetting=224, utility=224)
     """
     frame = dataframe(losses)
     table = Format(scale).read([Path(losses)], {}).losses if isinstance(losses, Path | str) else frame
@@ -149,7 +149,7 @@ def plan(
         budget=risks, confidence=confidence, procedure=procedure, bound={risk: bound_of(risk) for risk in risks},
         unit=unit, population={risk: kind for risk, kind in kinds.items() if kind != "queries"},
         listed={risk: int(options.of("listed", risk)) for risk in risks if options.of("listed", risk)},
-        radius=radius, joint=joint, openings=openings,
+        radius=radius, joint=joint, openings=openings, own_levels=True,
     )  # fmt: skip
     refuse_unknown(claim)
     count = candidates or (CANDIDATES if searched is None else min(CANDIDATES, searched["config"].n_unique()))

@@ -18,7 +18,7 @@ from froc.loss_table import SCALE, WEIGHTED
 from froc.risk import exchangeability, requirements, shift, wording
 from froc.risk import positive_control as controls
 from froc.risk.bisection import bracket
-from froc.risk.claim import Candidate, Claim, Evidence, evidence_from_matrix, level
+from froc.risk.claim import Candidate, Claim, Evidence, evidence_from_matrix, level, own_levels, simultaneous_levels
 from froc.risk.claim_checks import refuse_unknown
 from froc.risk.evidence import evidence_from_table, shares_lost
 from froc.risk.p_values import p_values, uppers
@@ -81,20 +81,21 @@ def decide(losses: Mapping[str, Losses], candidates: Sequence[Candidate], claim:
 def bounds(
     table: pl.DataFrame,
     config: str,
-    among: int,
+    weights: Mapping[str, float],
     claim: Claim,
     order: pl.DataFrame | None = None,
     control: Control | None = None,
 ) -> dict[str, float]:
-    """risk -> the simultaneous CUR of one configuration as one of `among` candidates, equal to that of `certify`.
+    """risk -> the simultaneous CUR of one configuration as one of the candidates, equal to that of `certify` without `joint`.
 
-    For what-if analyses, which need no losses of the other candidates. Raises InputError as `certify` does.
+    weights: configuration -> weight, of all candidates. For what-if analyses, which need no losses of the other candidates. Raises InputError as `certify` does.
     """
     refuse_unknown(claim)
     _refuse_missing_control(claim, control)
     base = None if control is None else control.table
     evidence = {risk: evidence_from_table(table, risk, [config], claim, order, base) for risk in claim.risks}
-    simultaneous_upper = uppers(claim, evidence, level(claim) / (among * len(claim.risks)))
+    shares = dict(zip(weights, simultaneous_levels(claim, np.array(list(weights.values()))), strict=True))
+    simultaneous_upper = uppers(claim, evidence, shares[config])
     return {risk: _shifted(simultaneous_upper, risk, 0, claim) for risk in simultaneous_upper}
 
 
@@ -192,9 +193,11 @@ def _closest(
 
 def _rows(evidence: Mapping[str, Evidence], candidates: Sequence[Candidate], claim: Claim) -> list[dict[str, Any]]:
     m, delta = len(candidates), level(claim)
-    p = {risk: p_values(claim, risk, evidence, m) for risk in claim.budget}
+    weights = np.array([candidate.weight for candidate in candidates], dtype=np.float64)
+    own = own_levels(claim, weights)
+    p = {risk: p_values(claim, risk, evidence, m, own=own) for risk in claim.budget}
     # simultaneous over candidates and measured risks; the combined bound follows from those of its parts
-    simultaneous_upper = uppers(claim, evidence, delta / (m * len(claim.risks)))
+    simultaneous_upper = uppers(claim, evidence, simultaneous_levels(claim, weights))
     pointwise_upper = uppers(claim, evidence, delta)
     # the weighted sum is bounded where all its parts are, so each part gets an equal share of the level
     parts = uppers(claim, evidence, delta / len(claim.parts)) if COMBINED in claim.budget else {}
@@ -202,8 +205,9 @@ def _rows(evidence: Mapping[str, Evidence], candidates: Sequence[Candidate], cla
     if COMBINED in claim.budget:
         means[COMBINED] = [sum(w * means[risk][i] for risk, w in claim.weights.items()) for i in range(m)]
     worst = np.array([max(values[i] for values in p.values()) for i in range(m)])
-    weights = np.array([candidate.weight for candidate in candidates], dtype=np.float64)
     flags = procedures.certified(claim.procedure, worst, weights, delta)
+    # both statements hold together, so a certified configuration is within its budgets wherever its bounds are
+    within = [claim.budget if claim.joint and claim.own_levels and flag else {} for flag in flags]
     return [
         {
             "config": candidate.config,
@@ -220,7 +224,7 @@ def _rows(evidence: Mapping[str, Evidence], candidates: Sequence[Candidate], cla
             "cur": {
                 risk: {
                     "pointwise": _shifted(parts if risk == COMBINED else pointwise_upper, risk, i, claim),
-                    "simultaneous": _shifted(simultaneous_upper, risk, i, claim),
+                    "simultaneous": min(_shifted(simultaneous_upper, risk, i, claim), within[i].get(risk, 1.0)),
                 }
                 for risk in simultaneous_upper
             },

@@ -48,7 +48,8 @@ class Claim:
     are not measured. largest: risk -> maximal number of queries in a group, for `queries-by-group`. estimand: risk -> what
     its mean is a mean of (`estimands`); empty in older plans. keyed: units and queries are named by keyed digests, so that
     their order carries no information. relative: risks whose budget is a fraction of the base model's score:
-    E[L] <= budget E[score].
+    E[L] <= budget E[score]. own_levels: bets aim at, and simultaneous CURs hold at, each candidate's share of the level by its weight
+    (`own_levels`); False in older plans, where all shares are equal.
     """
 
     budget: dict[str, float]
@@ -69,6 +70,7 @@ class Claim:
     estimand: Mapping[str, str] = field(default_factory=dict)
     keyed: bool = False
     relative: tuple[str, ...] = ()
+    own_levels: bool = False
 
     @property
     def risks(self) -> list[str]:
@@ -133,6 +135,18 @@ def level(claim: Claim) -> float:
     return round(1.0 - claim.confidence, 12) / claim.openings / (2 if claim.joint else 1)
 
 
+def own_levels(claim: Claim, weights: FloatArray) -> FloatArray:
+    """(m,) the level at which each candidate is tested first; the whole level for one that is tested only after others are rejected."""
+    first = procedures.first_levels(claim.procedure, weights, level(claim))
+    return np.where(first > 0, first, level(claim))
+
+
+def simultaneous_levels(claim: Claim, weights: FloatArray) -> FloatArray:
+    """(m,) error levels of the bounds of one risk that hold simultaneously over candidates and measured risks."""
+    shares = weights / weights.sum() if claim.own_levels else np.full(len(weights), 1.0 / len(weights))
+    return np.asarray(level(claim) * shares / len(claim.risks))
+
+
 def estimands(claim: Claim) -> dict[str, str]:
     """risk -> what the bounded mean is a mean of, in fixed words."""
     names = {}
@@ -156,4 +170,4 @@ def automatic(*, binary: bool, unit: str, population: str, sequential: bool, pro
         return "hypergeometric" if exact else "betting_without_replacement"
     if procedures.find(procedure).evidence == "e":
         return "mixture"
-    return "binomial" if exact and not sequential else "betting"
+    return "binomial" if exact and not sequential else "star_betting"

@@ -18,37 +18,55 @@ from froc.risk.weighted_sum import COMBINED
 
 
 def p_values(
-    claim: Claim, risk: str, evidence: Mapping[str, Evidence], candidates: int, alpha: float | None = None
+    claim: Claim,
+    risk: str,
+    evidence: Mapping[str, Evidence],
+    candidates: int,
+    alpha: float | None = None,
+    own: Level | None = None,
 ) -> list[float]:
-    """(m,) rounded p-values of one risk, or the combined one, at its budget, or at `alpha`. evidence: of the measured risks."""
+    """(m,) rounded p-values of one risk, or the combined one, at its budget, or at `alpha`. evidence: of the measured risks.
+
+    candidates: how many are tested. own: level of each row, or of all (`froc.risk.claim.own_levels`), at which bets aim under
+    `claim.own_levels`; needed there.
+    """
     budget = claim.budget[risk] if alpha is None else alpha
     if risk != COMBINED:
         exact = claim.kind(risk) == "census"
-        return [up_p(float(p), exact=exact) for p in raw_p(claim, risk, evidence[risk], candidates, budget)]
+        return [up_p(float(p), exact=exact) for p in raw_p(claim, risk, evidence[risk], candidates, budget, own)]
 
     def part(name: str) -> tuple[float, weighted_sum.PValueFunction]:
-        return claim.weights[name], lambda level: raw_p(claim, name, evidence[name], candidates, level)
+        return claim.weights[name], lambda level: raw_p(claim, name, evidence[name], candidates, level, own)
 
     first, second = map(part, claim.parts)
     combined = weighted_sum.p_value(first, second, budget, len(evidence[claim.parts[0]].search_sums))
     return [up_p(float(p)) for p in combined]
 
 
-def raw_p(claim: Claim, risk: str, evidence: Evidence, candidates: int, alpha: Level) -> FloatArray:
+def raw_p(
+    claim: Claim, risk: str, evidence: Evidence, candidates: int, alpha: Level, own: Level | None = None
+) -> FloatArray:
     """(m,) unrounded p-values of one risk at one level, or (m,) levels, within the claim's radius."""
-    # bets are tuned for the level of equally weighted candidates, which is known before calibration
-    aim = float(procedures.first_levels(claim.procedure, np.ones(candidates), level(claim))[0])
-    risks = np.broadcast_to(np.asarray(alpha, dtype=np.float64), evidence.search_sums.shape)
+    m = len(evidence.search_sums)
+    risks = np.broadcast_to(np.asarray(alpha, dtype=np.float64), (m,))
     if claim.radius:
         risks = np.asarray(shift.shrunk(risks, claim.radius))
-    evidence = at_levels(claim, risk, evidence, risks)
+    evidence, aims = at_levels(claim, risk, evidence, risks), _aims(claim, candidates, own, m)
     if claim.kind(risk) != "sample":
-        return _p_values(_bound(claim, risk, evidence, aim), evidence, risks, claim)
+        return _p_values(claim, risk, evidence, risks, aims)
     # the mean that the rest of the list may have, without the units that the search measured
     listed, left = claim.listed[risk], claim.listed[risk] - evidence.n_searched
     rest = (listed * risks - evidence.search_sums / SCALE) / left
-    p = _p_values(_bound(claim, risk, evidence, aim), evidence, np.clip(rest, 0.0, 1.0 - 1e-12), claim)
+    p = _p_values(claim, risk, evidence, np.clip(rest, 0.0, 1.0 - 1e-12), aims)
     return np.where(rest < -1e-12, 1.0, np.where(rest >= 1.0, 0.0, p))
+
+
+def _aims(claim: Claim, candidates: int, own: Level | None, m: int) -> FloatArray:
+    """(m,) error levels for which bets are tuned; all are known before calibration."""
+    if not claim.own_levels:
+        own = float(procedures.first_levels(claim.procedure, np.ones(candidates), level(claim))[0])
+    assert own is not None
+    return np.broadcast_to(np.asarray(own, dtype=np.float64), (m,))
 
 
 def at_levels(claim: Claim, risk: str, evidence: Evidence, levels: FloatArray) -> Evidence:
@@ -62,20 +80,42 @@ def at_levels(claim: Claim, risk: str, evidence: Evidence, levels: FloatArray) -
     return replace(evidence, losses=losses, sizes=None, absences=None)
 
 
-def _p_values(bound: Bound, evidence: Evidence, risks: FloatArray, claim: Claim) -> FloatArray:
-    by_e = procedures.find(claim.procedure).evidence == "e"
-
-    def p_value(losses: Losses, alpha: Level) -> FloatArray:
-        return 1.0 / np.maximum(1.0, bound.e_value(losses, alpha)) if by_e else bound.p_value(losses, alpha)
-
-    if isinstance(evidence.losses, np.ndarray):
+def _p_values(claim: Claim, risk: str, evidence: Evidence, risks: FloatArray, aims: FloatArray) -> FloatArray:
+    alike = len(aims) > 0 and bool((aims == aims[0]).all())
+    if isinstance(evidence.losses, np.ndarray) and not by_e(claim):
+        bound = _bound(claim, risk, evidence, float(aims[0]) if alike else level(claim))
         # some bounds are faster with one level for all
-        return p_value(evidence.losses, float(risks[0]) if len(risks) and bool((risks == risks[0]).all()) else risks)
-    return np.array([p_value(row, float(risks[i]))[0] if row.size else 1.0 for i, row in enumerate(evidence.losses)])
+        one = alike and bool((risks == risks[0]).all())
+        if alike:
+            return bound.p_value(evidence.losses, float(risks[0]) if one else risks)
+        return bound.p_values_aimed(evidence.losses, risks, aims)
+    rows = [evidence_of_candidate(evidence, i) for i in range(len(risks))]
+    return np.array(
+        [
+            _p_value(_bound(claim, risk, row, float(aims[i])), np.asarray(row.losses), float(risks[i]), claim)
+            for i, row in enumerate(rows)
+        ]
+    )
 
 
-def uppers(claim: Claim, evidence: Mapping[str, Evidence], delta: float) -> dict[str, list[float]]:
-    """risk -> (m,) rounded upper bounds at error `delta` each, without shift; for the combined risk the weighted sum."""
+def by_e(claim: Claim) -> bool:
+    """Whether the procedure reads e-values."""
+    return procedures.find(claim.procedure).evidence == "e"
+
+
+def _p_value(bound: Bound, losses: Losses, alpha: float, claim: Claim) -> float:
+    """Of one configuration."""
+    if not losses.size:
+        return 1.0
+    p = 1.0 / np.maximum(1.0, bound.e_value(losses, alpha)) if by_e(claim) else bound.p_value(losses, alpha)
+    return float(p[0])
+
+
+def uppers(claim: Claim, evidence: Mapping[str, Evidence], delta: Level) -> dict[str, list[float]]:
+    """risk -> (m,) rounded upper bounds at error `delta`, of all or (m,) of each, without shift.
+
+    For the combined risk the weighted sum.
+    """
     bounds = {
         risk: [
             up(float(bound), exact=claim.kind(risk) == "census")
@@ -90,29 +130,33 @@ def uppers(claim: Claim, evidence: Mapping[str, Evidence], delta: float) -> dict
     return bounds
 
 
-def raw_upper(claim: Claim, risk: str, evidence: Evidence, delta: float) -> FloatArray:
-    """(m,) unrounded upper bounds of one risk, without shift."""
-    bound = _bound(claim, risk, evidence, delta)
+def raw_upper(claim: Claim, risk: str, evidence: Evidence, delta: Level) -> FloatArray:
+    """(m,) unrounded upper bounds of one risk, without shift, at one error level or (m,) levels."""
+    m = len(evidence.search_sums)
+    deltas = np.broadcast_to(np.asarray(delta, dtype=np.float64), (m,))
+    rows = [evidence_of_candidate(evidence, i) for i in range(m)]
     if evidence.sizes is not None or evidence.absences is not None:
-        return np.array(
-            [
-                _inverted(bound, claim, risk, evidence_of_candidate(evidence, i), delta)
-                for i in range(len(evidence.search_sums))
-            ]
+        return np.array([_inverted(claim, risk, row, float(deltas[i])) for i, row in enumerate(rows)])
+    if not isinstance(evidence.losses, np.ndarray):
+        bounds = [_bound(claim, risk, evidence, float(each)) for each in deltas]
+        losses = [np.asarray(row.losses) for row in rows]
+        upper = np.array(
+            [bounds[i].upper(row, float(deltas[i]))[0] if row.size else 1.0 for i, row in enumerate(losses)]
         )
-    if isinstance(evidence.losses, np.ndarray):
-        upper = bound.upper(evidence.losses, delta)
+    elif len(set(deltas)) <= 1:
+        one = float(deltas[0]) if m else 0.5
+        upper = _bound(claim, risk, evidence, one).upper(evidence.losses, one)
     else:
-        upper = np.array([bound.upper(row, delta)[0] if row.size else 1.0 for row in evidence.losses])
+        upper = _bound(claim, risk, evidence, level(claim)).uppers(evidence.losses, deltas)
     if claim.kind(risk) != "sample":
         return upper
     listed = claim.listed[risk]
-    return (evidence.search_sums / SCALE + (listed - evidence.n_searched) * upper) / listed
+    return np.asarray((evidence.search_sums / SCALE + (listed - evidence.n_searched) * upper) / listed)
 
 
-def _inverted(bound: Bound, claim: Claim, risk: str, evidence: Evidence, delta: float) -> float:
+def _inverted(claim: Claim, risk: str, evidence: Evidence, delta: float) -> float:
     """The upper bound of one configuration's ratio, in whole thousandths, by inverting the test."""
-    row = np.asarray(evidence.losses)[0]
+    row, bound = np.asarray(evidence.losses)[0], _bound(claim, risk, evidence, delta)
 
     def rejected(levels: FloatArray) -> NDArray[np.bool_]:
         tilted = at_levels(claim, risk, replace(evidence, losses=np.broadcast_to(row, (len(levels), len(row)))), levels)

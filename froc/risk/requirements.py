@@ -125,7 +125,7 @@ def _budget_needed(
 ) -> float:
     """The smallest budget above the claim's at which a candidate's risk passes at its own level."""
     return _smallest_budget(
-        lambda alpha: p_values(claim, risk, evidence, candidates, alpha)[0] <= own_level, claim.budget[risk]
+        lambda alpha: p_values(claim, risk, evidence, candidates, alpha, own_level)[0] <= own_level, claim.budget[risk]
     )
 
 
@@ -151,7 +151,7 @@ def _units_at_zero(claim: Claim, budget: str, candidates: int, own_level: float,
     def enough(units: int) -> bool:
         zero, none = np.zeros((1, units), dtype=np.int16), np.zeros(1, dtype=np.int64)
         evidence = {risk: Evidence(zero, none, searched.get(risk, 0), units) for risk in risks}
-        return p_values(claim, budget, evidence, candidates)[0] <= own_level
+        return p_values(claim, budget, evidence, candidates, own=own_level)[0] <= own_level
 
     most = min((claim.listed[r] - searched.get(r, 0) for r in risks if claim.kind(r) == "sample"), default=MAX_UNITS)
     units = smallest_integer(enough, 1, most)
@@ -174,7 +174,8 @@ def _units_alike(
         return None
 
     def enough(units: int) -> bool:
-        return p_values(claim, risk, {risk: evidence_from_matrix(resized(losses, units))}, candidates)[0] <= own_level
+        alike = {risk: evidence_from_matrix(resized(losses, units))}
+        return p_values(claim, risk, alike, candidates, own=own_level)[0] <= own_level
 
     return smallest_integer(enough, n + 1)
 

@@ -10,7 +10,7 @@ from froc import procedures
 from froc.bounds import Losses
 from froc.data.task import Query
 from froc.loss_table import place, prefixes
-from froc.risk.claim import Candidate, Claim, Evidence, evidence_of_candidate, level
+from froc.risk.claim import Candidate, Claim, Evidence, evidence_of_candidate, level, own_levels
 from froc.risk.p_values import p_values
 from froc.risk.requirements import resized
 from froc.search.executors import Executor
@@ -103,8 +103,9 @@ def _undecided(
             table, order.filter(pl.col("risk") == risk), risk=risk, configs=names, unit=claim.unit[risk]
         )
         evidence[risk] = Evidence(rows, np.zeros(len(names), dtype=np.int64), 0, planned)
-    p = np.max([p_values(claim, risk, evidence, len(names)) for risk in claim.budget], axis=0)
     weights = np.array([candidate.weight for candidate in candidates])
+    own = own_levels(claim, weights)
+    p = np.max([p_values(claim, risk, evidence, len(names), own=own) for risk in claim.budget], axis=0)
     passed = procedures.certified(claim.procedure, p, weights, level(claim))
     return [
         candidate
@@ -113,15 +114,15 @@ def _undecided(
         and not passed[i]
         and not (
             rounds >= EARLY
-            and _hopeless({r: evidence_of_candidate(e, i) for r, e in evidence.items()}, claim, len(names))
+            and _hopeless({r: evidence_of_candidate(e, i) for r, e in evidence.items()}, claim, len(names), own[i])
         )
     ]
 
 
-def _hopeless(evidence: Mapping[str, Evidence], claim: Claim, candidates: int) -> bool:
+def _hopeless(evidence: Mapping[str, Evidence], claim: Claim, candidates: int, own: float) -> bool:
     """Whether a candidate would not be certified at the whole level even if its remaining losses were half of those so far."""
     rest = {risk: replace(of_risk, losses=_twice_as_well(of_risk)) for risk, of_risk in evidence.items()}
-    return any(p_values(claim, risk, rest, candidates)[0] > level(claim) for risk in claim.budget)
+    return any(p_values(claim, risk, rest, candidates, own=own)[0] > level(claim) for risk in claim.budget)
 
 
 def _twice_as_well(evidence: Evidence) -> Losses:

@@ -13,7 +13,7 @@ from froc import hashing, procedures
 from froc.loss_table import SCALE
 from froc.planning.pass_probability import simulate_calibration
 from froc.risk.certificate import Candidate
-from froc.risk.claim import Claim, Evidence, evidence_from_matrix, level
+from froc.risk.claim import Claim, Evidence, evidence_from_matrix, level, own_levels
 from froc.risk.evidence import of_search
 from froc.risk.p_values import at_levels, p_values
 
@@ -40,16 +40,14 @@ def certification_probability(
     # ignoring a listed population is conservative
     plain = replace(claim, population={}, listed={}, estimand={})
     drawn = {risk: _simulated(table, candidates, risk, claim, units[risk], base) for risk in claim.risks}
-    p = np.array(
-        [
-            np.max([p_values(plain, risk, evidence, len(candidates)) for risk in claim.budget], axis=0)
-            for evidence in (
-                dict(zip(drawn, of_candidate, strict=True)) for of_candidate in zip(*drawn.values(), strict=True)
-            )
-        ]
-    )
     weights = np.array([candidate.weight for candidate in candidates])
-    return float(np.mean([procedures.certified(claim.procedure, draw, weights, level(claim)).any() for draw in p.T]))
+    p = []
+    for place, own in enumerate(own_levels(plain, weights)):
+        evidence = {risk: of_candidates[place] for risk, of_candidates in drawn.items()}
+        p.append(np.max([p_values(plain, risk, evidence, len(candidates), own=own) for risk in claim.budget], axis=0))
+    return float(
+        np.mean([procedures.certified(claim.procedure, draw, weights, level(claim)).any() for draw in np.transpose(p)])
+    )
 
 
 def _simulated(

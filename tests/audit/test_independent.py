@@ -100,7 +100,7 @@ def test_it_is_independent_and_short() -> None:
     assert others <= {
         "base64", "cryptography", "datetime", "fractions", "hashlib", "json", "math", "os", "pathlib", "re", "stat", "typing",
     }  # fmt: skip
-    assert sum(bool(line.strip()) for path in files for line in path.read_text(encoding="utf-8").splitlines()) < 530
+    assert sum(bool(line.strip()) for path in files for line in path.read_text(encoding="utf-8").splitlines()) < 560
 
 
 @pytest.mark.parametrize(

@@ -216,7 +216,7 @@ def test_bounds_of_one_configuration_are_the_certificates() -> None:
     lost, absent = drawn(np.random.default_rng(3), 300, 0.05)
     control = Control(table(BASE, absent), KIND)
     row = certify(table("c0", lost), ONE, claim(), control=control)["candidates"][0]["cur"]["utility"]
-    assert bounds(table("c0", lost), "c0", 1, claim(), control=control)["utility"] == row["simultaneous"]
+    assert bounds(table("c0", lost), "c0", {"c0": 1.0}, claim(), control=control)["utility"] == row["simultaneous"]
 
 
 def test_what_a_shift_does_to_a_ratio_is_not_claimed() -> None:

@@ -255,7 +255,7 @@ def test_a_share_of_a_binary_score_is_bet_on() -> None:
     measured = measures(settings)
     zero_one = {risk: replace(measure, metric=make(Metric, "negative_flips")) for risk, measure in measured.items()}
     bound_of_risk = bounds(settings, dict.fromkeys(BUDGET, "query"), zero_one, {})
-    assert bound_of_risk == {FORGETTING: "binomial", UTILITY: "betting"}
+    assert bound_of_risk == {FORGETTING: "binomial", UTILITY: "star_betting"}
     with pytest.raises(InputError, match="0-1 losses of single queries, which utility has not"):
         bounds(replace(settings, bound="binomial"), dict.fromkeys(BUDGET, "query"), zero_one, {})
 

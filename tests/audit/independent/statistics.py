@@ -28,23 +28,49 @@ def capital(losses: list[int], level: float, planned: int, a: float) -> float:
     return most
 
 
+def aimed(losses: list[int], level: float, planned: int, a: float) -> float:
+    """The same for one whose bets aim at 1 / level by the last unit, then at the next power, and never stake more than nine tenths."""
+    total, squares, variance, wealth, most, n = 0.5, 0.25, 0.25, 1.0, 1.0, max(len(losses), planned)
+    for i, loss in enumerate(losses):
+        aim, held = math.log(1 / level), math.log(wealth)
+        left = aim - (held if held < aim else held % aim)
+        wealth *= 1 - min(0.9 / (1 - a), math.sqrt(2 * left / (variance * (n - i)))) * (loss / 1000 - a)
+        most, total = max(most, wealth), total + loss / 1000
+        squares += (loss / 1000 - total / (i + 2)) ** 2
+        variance = squares / (i + 2)
+    return most
+
+
 def p_value(kind: str, losses: list[int], planned: int, a: float, level: float) -> float:
     if kind == "binomial":
         return float(binomial(sum(losses) // 1000, len(losses), a))
+    if kind == "star_betting":
+        return 1 / aimed(losses, level, planned, a)
     return 1 / max(1.0, capital(losses, level, planned, a))
 
 
-def candidate(sealed: Json, row: Json, losses: dict[str, list[int]], plan: Json, delta: float, m: int) -> None:
-    """The numbers of one candidate."""
+def bounded(kind: str, losses: list[int], planned: int, u: float, level: float) -> bool:
+    """Whether `u` is what this level bounds the mean by: it is rejected, and so little below it is not."""
+    if kind == "star_betting":
+        above = all(
+            p_value(kind, losses, planned, a / 1000, level) <= level * (1 + 1e-9) for a in range(round(1000 * u), 1000)
+        )
+        return above and (u <= 0.001 or p_value(kind, losses, planned, u - 0.001, level) > level * (1 - 1e-9))
+    rejected = u == 1 or p_value(kind, losses, planned, u, level) <= level * (1 + 1e-9)
+    return rejected and (u < 2e-6 or p_value(kind, losses, planned, u - 1.00001e-6, level) > level * (1 - 1e-9))
+
+
+def candidate(sealed: Json, row: Json, losses: dict[str, list[int]], plan: Json, delta: float, share: float) -> None:
+    """The numbers of one candidate, which is tested at its share of the level first."""
     for risk, alpha in plan["budget"].items():
         kind, cur, mine, p = plan["bound"][risk], row["cur"][risk], losses[risk], float(row["p_values"][risk])
         planned = plan["split"]["calibration"][risk] if plan["sequential"] else 0
-        own = max(1e-300, p_value(kind, mine, planned, alpha, delta / m))
+        own = max(1e-300, p_value(kind, mine, planned, alpha, delta * share))
         need(own * (1 - 1e-9) <= p <= min(1.0, own * 1.0000101), set(cur) == {"pointwise", "simultaneous"})
-        for name, level in (("pointwise", delta), ("simultaneous", delta / (m * len(plan["budget"])))):
-            u, more = float(cur[name]), level * (1 + 1e-9)
-            need(0 < u <= 1, u == 1 or p_value(kind, mine, planned, u, level) <= more)
-            need(u < 2e-6 or p_value(kind, mine, planned, u - 1.00001e-6, level) > level * (1 - 1e-9))
+        for name, level in (("pointwise", delta), ("simultaneous", delta * share / len(plan["budget"]))):
+            u = float(cur[name])
+            within = plan["joint"] and "levels" in plan and row["certified"] and name == "simultaneous" and u == alpha
+            need(0 < u <= 1, within or bounded(kind, mine, planned, u, level))
         upper, radius = float(cur["simultaneous"]), row["robust_radius"][risk]
         angle = math.asin(math.sqrt(alpha)) - math.asin(math.sqrt(upper))
         need((radius is None) == (upper > alpha))
@@ -62,9 +88,10 @@ def shown(risk: str, claimed: Json, absences: list[int], plan: Json, level: floa
     kind, budget, lower = plan["bound"][risk], plan["budget"][risk], float(claimed["lower"])
     planned = plan["split"]["calibration"][risk] if plan["sequential"] else 0
     own = max(1e-300, level / (len(plan["budget"])))
-    u = 1 - lower
+    u = round(1 - lower, 9)
     need(0 <= lower <= 1, u == 1 or p_value(kind, absences, planned, u + 1e-9, own) <= own * (1 + 1e-6))
-    need(u < 4e-6 or p_value(kind, absences, planned, u - 3e-6, own) > own * (1 - 1e-6))
+    less = 1e-3 if kind == "star_betting" else 3e-6
+    need(u < 1.3 * less or p_value(kind, absences, planned, u - less, own) > own * (1 - 1e-6))
     control = "ceiling" if risk == "utility" else "exceeds"
     need(plan["control"].get(risk) == control, repr(lower) == claimed["lower"])
     before = round(1 - sum(absences) / 1000 / len(absences), 6)
@@ -77,11 +104,17 @@ def derived(
     """The verdict, where all that follows from the evidence is what the report says."""
     cert, budget, m = report["certificate"], dict(sorted(plan["budget"].items())), len(seal["candidates"])
     need(plan["procedure"] == "weighted-holm", not plan["weights"], not plan["listed"], plan["radius"] == 0)
-    need(set(plan["bound"].values()) <= {"binomial", "betting"}, set(plan["population"].values()) == {"queries"})
+    need(
+        set(plan["bound"].values()) <= {"binomial", "betting", "star_betting"},
+        set(plan["population"].values()) == {"queries"},
+    )
     delta = round(1 - plan["confidence"], 12) / plan["openings"] / (2 if plan["joint"] else 1)
     need(isinstance(cert, dict), cert and len(cert["candidates"]) == m)
+    need(plan.get("levels", "own") == "own")
+    whole_weight = sum(float(row["weight"]) for row in cert["candidates"])
     for i, row in enumerate(cert["candidates"]):
-        candidate(seal["candidates"][i], row, {risk: losses[risk][i] for risk in budget}, plan, delta, m)
+        share = float(row["weight"]) / whole_weight if "levels" in plan else 1 / m
+        candidate(seal["candidates"][i], row, {risk: losses[risk][i] for risk in budget}, plan, delta, share)
     base = {risk: losses[risk].pop() for risk in budget} if "control" in plan and m else {}
     before = {risk: shown(risk, cert["base"][risk], base[risk], plan, delta) for risk in base}
     void = [risk for risk in before if before[risk]["vacuous"]]

@@ -1,0 +1,123 @@
+"""STaR bets: the paper's formula unit by unit, error by exact enumeration, and what they gain."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from froc.bounds.betting import Betting
+from froc.bounds.star_betting import STAKE, StarBetting, capital
+from froc.loss_table import SCALE
+
+LOSSES = [0.3, 0.0, 1.0, 0.25, 0.0, 0.7]
+
+
+def by_formula(losses: list[float], alpha: float, level: float, planned: int) -> list[float]:
+    """Capital after each unit: v = min(.9 / (1 - alpha), sqrt(2 ln(1 / (level K)) / ((n - t + 1) V))) of 2505.22422, in plain Python."""
+    path, held, variance, total, squares = [], 1.0, 0.25, 0.5, 0.25
+    for seen, loss in enumerate(losses):
+        left = math.log(1 / (level * held))
+        while left <= 0:
+            left += math.log(1 / level)
+        bet = min(0.9 / (1 - alpha), math.sqrt(2 * left / ((planned - seen) * variance)))
+        held *= 1 - bet * (loss - alpha)
+        path.append(held)
+        total += loss
+        squares += (loss - total / (seen + 2)) ** 2
+        variance = squares / (seen + 2)
+    return path
+
+
+@pytest.mark.parametrize("planned", [6, 60])
+@pytest.mark.parametrize(("alpha", "level"), [(0.1, 0.1), (0.4, 0.03), (0.9, 0.3)])
+def test_capital_by_formula(alpha: float, level: float, planned: int) -> None:
+    path = by_formula(LOSSES, alpha, level, planned)
+    largest, end = capital(np.array([LOSSES]), np.array([alpha]), np.array([level]), planned)
+    assert largest[0] == pytest.approx(max(1.0, *path), rel=1e-12)
+    assert end[0] == pytest.approx(path[-1], rel=1e-12)
+
+
+def test_first_bets_by_hand() -> None:
+    """log(1 / level) is 2, 400 units, variance a quarter: sqrt(2 x 2 / (400 / 4)) = .2; the capital is then 1 + .2 x .1."""
+    largest, end = capital(np.array([[0.0]]), np.array([0.1]), np.array([math.exp(-2)]), planned=400)
+    assert largest[0] == end[0] == pytest.approx(1.02)
+
+
+def test_bets_end_at_their_aim_and_go_on_to_the_next() -> None:
+    """Without a loss the capital passes 1 / level only because there is another aim behind it."""
+    p = StarBetting(level=0.1).p_value(np.zeros((1, 400), dtype=np.int64), 0.1)
+    assert p[0] < 0.01
+
+
+def test_no_loss_takes_all() -> None:
+    """One loss of 1 leaves a tenth at least, at any risk and level."""
+    for alpha in (0.001, 0.1, 0.5, 0.999):
+        _, end = capital(np.array([[1.0]]), np.array([alpha]), np.array([1e-6]))
+        assert end[0] >= 1 - STAKE - 1e-12
+
+
+def sequences(units: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    """(2 ** units, units) all orders of 0-1 losses."""
+    return np.array(list(itertools.product((0, SCALE), repeat=units)), dtype=np.int64)
+
+
+def chances(
+    losses: np.ndarray[tuple[int, int], np.dtype[np.int64]], risk: float
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """(m,) probability of each sequence where every loss is 1 with probability `risk`."""
+    lost = (losses == SCALE).sum(axis=1)
+    return np.asarray(risk**lost * (1 - risk) ** (losses.shape[1] - lost))
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.3, 0.6])
+@pytest.mark.parametrize("level", [0.034, 0.1, 0.4])
+def test_exact_error_over_all_sequences(alpha: float, level: float) -> None:
+    """At risk alpha, P(p <= t) <= t for every t, whatever level the bets aim at; and e has expectation 1."""
+    losses = sequences(12)
+    chance, bound = chances(losses, alpha), StarBetting(level=level)
+    p = bound.p_value(losses, alpha)
+    ranked = np.argsort(p)
+    sums = np.cumsum(chance[ranked])
+    last = np.append(np.diff(p[ranked]) > 0, True)
+    assert (sums[last] <= p[ranked][last] * (1 + 1e-9)).all()
+    assert (chance * bound.e_value(losses, alpha)).sum() == pytest.approx(1.0)
+
+
+def test_exact_coverage_over_all_sequences() -> None:
+    """P(upper < risk) <= delta at every risk in hundredths and a little above thousandths, where a jump of the bound would show."""
+    losses = sequences(10)
+    for delta in (0.05, 0.2):
+        upper = StarBetting().upper(losses, delta)
+        for risk in (*np.arange(0.01, 1.0, 0.01), *(np.arange(0.001, 1.0, 0.05) + 1e-9)):
+            assert chances(losses, float(risk))[upper < risk].sum() <= delta * (1 + 1e-9)
+
+
+def test_the_upper_bound_is_the_smallest_thousandth_above_which_all_are_rejected() -> None:
+    draw = np.random.default_rng(5)
+    losses = np.where(draw.random((20, 90)) < 0.1, draw.integers(0, SCALE + 1, (20, 90)), 0)
+    losses[0], losses[1] = 0, SCALE
+    for row, u in zip(losses, StarBetting().upper(losses, 0.07), strict=True):
+        risks = np.arange(1, SCALE) / SCALE
+        p = StarBetting(level=0.07).p_value(np.broadcast_to(row, (len(risks), len(row))), risks)
+        kept = risks[p > 0.07]
+        assert u == pytest.approx(kept.max() + 1 / SCALE if len(kept) else 1 / SCALE)
+
+
+def test_each_configuration_has_its_own_level() -> None:
+    losses, levels = sequences(6)[20:24], np.array([0.02, 0.1, 0.3, 0.45])
+    p = StarBetting().p_values_aimed(losses, np.full(4, 0.3), levels)
+    upper = StarBetting().uppers(losses, levels)
+    for i, level in enumerate(levels):
+        row = losses[i : i + 1]
+        assert p[i] == StarBetting(level=float(level)).p_value(row, 0.3)[0]
+        assert upper[i] == StarBetting().upper(row, float(level))[0]
+
+
+def test_more_certify_than_with_bets_that_do_not_look_at_what_is_left() -> None:
+    """400 seeded tables of 200 units of risk .05 against .1, at the level of the first of ten weighted candidates."""
+    draw = np.random.default_rng(11)
+    losses = np.where(draw.random((400, 200)) < 0.1, draw.integers(0, SCALE + 1, (400, 200)), 0)
+    level = 0.1 / (1 / np.arange(1, 11)).sum()
+    star, plain = (float((bound(level=level).p_value(losses, 0.1) <= level).mean()) for bound in (StarBetting, Betting))
+    assert star > plain + 0.04
