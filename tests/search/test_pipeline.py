@@ -227,7 +227,7 @@ def _dying_at(file: str, which: int) -> Iterator[None]:
 
 KILLS = [
     [("plan.json", 1), ("c0001*.safetensors", 1), ("trials.jsonl", 4), ("search.parquet", 1), ("openings/*", 1), ("diagnostics.json", 1)],
-    [("trials.jsonl", 1), ("c0002.parquet", 1), ("trials.jsonl", 3), ("seal.json", 1), ("calibration.parquet", 1), ("certificate.json", 1)],
+    [("trials.jsonl", 1), ("c0001.parquet", 1), ("trials.jsonl", 3), ("seal.json", 1), ("calibration.parquet", 1), ("certificate.json", 1)],
 ]  # fmt: skip
 """Where one process after the other dies. Each ends the trial or stage that the last one died in, so none hides another's fault."""
 
