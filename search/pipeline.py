@@ -171,7 +171,11 @@ def _prepared(
         fitted = _planned(job)
         plan = replace(
             fitted,
-            document={**fitted.document, "notes": shown.notes},
+            document={
+                **fitted.document,
+                "notes": shown.notes,
+                "environment": {**fitted.document["environment"], **shown.environment},
+            },
             notes=tuple(dict.fromkeys((*fitted.notes, *plan.notes))),
         )
         write_json(folder.plan, plan.document)

@@ -5,7 +5,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,14 @@ ACTIVITY = "measuring the base model"
 @dataclass(frozen=True)
 class BaseMeasurement:
     """The base model on search queries. absences: its loss table (`froc.risk.positive_control`); base: risk -> what that shows, as certificates
-    say it; notes: how it was asked and what speaks against that, as plans keep them; doubts: risks that it may not exceed."""
+    say it; notes: how it was asked and what speaks against that, as plans keep them; doubts: risks that it may not exceed;
+    environment: how whoever measured computes."""
 
     absences: pl.DataFrame
     base: dict[str, Any]
     notes: list[str]
     doubts: list[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def before_search(executor: Executor, job: Job, plan: Plan, folder: Folder) -> BaseMeasurement:
@@ -49,6 +51,7 @@ def before_search(executor: Executor, job: Job, plan: Plan, folder: Folder) -> B
     """
     claim, notes = plan.claim, list((folder.read(folder.plan) or {}).get("notes", ()))
     others: list[str] = []
+    environment: Mapping[str, str] = {}
     if folder.base_losses.is_file():
         absences = _of_search(folder)
     else:
@@ -56,7 +59,7 @@ def before_search(executor: Executor, job: Job, plan: Plan, folder: Folder) -> B
             [CheckPrompt(), MeasureBase("search", job.view.queries)], lambda done: job.progress(ACTIVITY, done, 2)
         )
         refuse(agreement.disagreements, agreement.n_queries, agreement.prompt)
-        others = _other_prompts(job)
+        others, environment = _other_prompts(job), agreement.environment
         notes = [_prompt_note(agreement), *others]
     base = document(plan.document["control"], _evidence(absences, claim), _plain(claim))
     LOG.info("before: %s", ", ".join(f"{risk} {shown['before']:.3f}" for risk, shown in base.items()))
@@ -66,7 +69,7 @@ def before_search(executor: Executor, job: Job, plan: Plan, folder: Folder) -> B
             "; ".join([*(complaint(risk, base[risk], claim.budget[risk]) for risk in vacuous), *others])
             + "; --allow-vacuous goes on, and every output then says NOT ESTABLISHED"
         )
-    return BaseMeasurement(absences, base, notes, _open_questions(base, claim.budget))
+    return BaseMeasurement(absences, base, notes, _open_questions(base, claim.budget), environment)
 
 
 def _plain(claim: Claim) -> Claim:

@@ -197,12 +197,14 @@ class Agreement:
     likelihood: risk -> geometric mean over answer tokens.
     disagreements: queries on which generated text and measurement differ (`froc.measuring.agreement`).
     n_queries: number of queries checked.
+    environment: how whoever checked computes, as plans say it; workers may have other devices than the driver.
     """
 
     prompt: str
     likelihood: Mapping[str, float]
     disagreements: tuple[Disagreement, ...]
     n_queries: int
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ class CheckPrompt(Work):
                 more, count = disagreements(base.model, base.tokenizer, probe.plain.queries, probe.rows, form)
                 differing, n_queries = [*differing, *more], n_queries + count
         likelihood = {risk: math.exp(-average.loss) for risk, average in runner.start.items()}
-        return Agreement(form.describe(base.tokenizer), likelihood, tuple(differing), n_queries)
+        return Agreement(form.describe(base.tokenizer), likelihood, tuple(differing), n_queries, base.environment)
 
 
 class _Meter:
