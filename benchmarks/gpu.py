@@ -10,6 +10,7 @@ or on the pretend device of tests/pretend_cuda. `docs/gpu.md` has the goals.
 import argparse
 import gc
 import json
+import os
 import signal
 import time
 import traceback
@@ -22,6 +23,8 @@ import gpu_large
 import gpu_small
 import torch
 from gpu_models import GPU, QUICK, Sizes
+
+from froc.models.determinism import SIZE, WORKSPACE
 
 STAGES: dict[str, tuple[Any, int]] = {
     "code paths": (gpu_small.code_paths, 150),
@@ -96,6 +99,8 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := set(options.stages.split(",")) - set(STAGES):
         parser.error(f"no stage is called {', '.join(sorted(unknown))}; there are: {', '.join(STAGES)}")
+    # cuBLAS reads it at its first use
+    os.environ.setdefault(WORKSPACE, SIZE)
     sizes = (QUICK if options.quick else GPU).at(options.out)
     wanted = [name for name in STAGES if name in options.stages.split(",")]
     end, missing, failed = time.monotonic() + options.seconds, [], []

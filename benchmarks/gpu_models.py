@@ -151,9 +151,11 @@ def view(rows: int, words: int, queries: int) -> SearchView:
     return replace(result, queries={pool: asked[:queries] for pool, asked in result.queries.items()})
 
 
-def runner(base: Base, sizes: Sizes, *, words: int | None = None, batch: int | None = None, checkpointing: bool = False) -> TrialRunner:  # fmt: skip
+def runner(
+    base: Base, sizes: Sizes, *, words: int | None = None, batch: int | None = None, checkpointing: bool = False, optimizer: str = "adamw",
+) -> TrialRunner:  # fmt: skip
     """Trials of a made model."""
     measures = plain(dict.fromkeys(("forgetting", "utility"), make(Metric, "extraction_strength")))
-    engine = Engine.of(base.model, checkpointing=checkpointing)
+    engine = Engine.of(base.model, checkpointing=checkpointing, optimizer=optimizer)
     task = view(sizes.rows, words or sizes.words, sizes.queries)
     return TrialRunner(base, task, measures, batch=batch or sizes.batch, seed=0, engine=engine)

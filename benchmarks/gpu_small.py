@@ -3,8 +3,7 @@
 import dataclasses
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from froc.measuring.metric import Metric
 from froc.measuring.query_losses import measured, probes
 from froc.models.base import load
 from froc.models.compute import Engine
+from froc.models.determinism import deterministic
 from froc.plugins import find, make, names
 from froc.search.trial.outcome import TrialSpec
 from froc.search.trial.runner import TrialRunner
@@ -117,28 +117,18 @@ def _debug(mode: str, sizes: Sizes) -> Any:
     return switch
 
 
-@contextmanager
-def _deterministic(on: bool) -> Iterator[None]:
-    torch.use_deterministic_algorithms(on, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(False)
-
-
 def bits(sizes: Sizes) -> dict[str, Any]:
-    """Whether the same steps give the same bits twice; with deterministic algorithms they must."""
+    """Whether the same steps give the same bits twice; with `--deterministic` they must."""
     differences: dict[str, float] = {}
     for autocast in ("off", "bfloat16"):
         runner = _runner(sizes.device, autocast)
-        for deterministic in (False, True):
+        for wanted in (False, True):
             ends = []
-            with _deterministic(deterministic), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with deterministic(wanted):
                 for _ in range(2):
                     method = make(Method, "npo", {"lr": 1e-3, "epochs": 1 if sizes.choice else 3})
                     unlearn(runner.base, method, runner.reference, batch=16, seed=1, engine=runner.engine)
                     ends.append({name: value.clone() for name, value in runner.base.trainable.snapshot().items()})
             apart = max(float((ends[1][name] - value).abs().max()) for name, value in ends[0].items())
-            differences[f"autocast {autocast}, {'deterministic' if deterministic else 'as is'}"] = apart
+            differences[f"autocast {autocast}, {'deterministic' if wanted else 'as is'}"] = apart
     return {"passed": all(not d for name, d in differences.items() if name.endswith("deterministic")), "largest_difference": differences}  # fmt: skip

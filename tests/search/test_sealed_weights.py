@@ -49,7 +49,10 @@ def finished(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "full": ({}, {}),
-    "adapters": ({"train": "lora:rank=4"}, {"train": "lora:rank=4", "budget": dict.fromkeys(BUDGET, 0.9)}),
+    "adapters": (
+        {"train": "lora:rank=4"},
+        {"train": "lora:rank=4", "budget": dict.fromkeys(BUDGET, 0.9), "epochs": (8, 12)},
+    ),
     "bfloat16": ({"dtype": "bfloat16"}, {"budget": dict.fromkeys(BUDGET, 0.9)}),
 }
 """How the base model is loaded, and what the search is told."""
