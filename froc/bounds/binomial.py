@@ -42,5 +42,6 @@ def p_value_from_count(k: IntArray, n: int, alpha: Level) -> FloatArray:
 def upper_from_count(k: IntArray, n: int, delta: float) -> FloatArray:
     """(m,) u with P(Bin(n, u) <= k) = delta; 1 for k >= n."""
     inside = k < n
+    # of the upper tail, since 1 - delta has lost the digits of a small delta
     count = np.where(inside, k, 0)
-    return np.where(inside, special.betaincinv(count + 1.0, n - count, 1.0 - delta), 1.0)
+    return np.where(inside, special.betainccinv(count + 1.0, n - count, delta), 1.0)

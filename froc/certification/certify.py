@@ -173,7 +173,9 @@ def certificate_of(
     stated_claim = claim_of(losses, budget, **claim)
     look = _counted(losses, stated_claim, design) if counted else opening_ledger.Certified()
     control = _divided_alike(losses_read.control, losses)
-    document = decided(losses, candidates(losses), replace(stated_claim, opening=look.number), control=control)
+    document = decided(
+        losses, candidates(losses, stated_claim), replace(stated_claim, opening=look.number), control=control
+    )
     document |= {"looks": {"times": look.times, "ways": look.options, "sealed": look.sealed}} if counted else {}
     named = design["kind"] == "named-beforehand" and losses["config"].n_unique() > 1
     warned = [*further(losses_read, stated_claim), *document["warnings"], *([] if control else [NO_CONTROL_WARNING])]
@@ -311,21 +313,30 @@ def claim_of(
     return replace(claim, estimand=estimands(claim)) if set(kinds.values()) <= set(POPULATIONS) else claim
 
 
-def candidates(losses: pl.DataFrame) -> list[Candidate]:
-    """Configurations in testing order: by their worst search risk, or with equal weights where there are no search rows.
+def candidates(losses: pl.DataFrame, claim: Claim) -> list[Candidate]:
+    """Configurations in testing order: by their largest search risk over its budget, or with equal weights where there are no search rows.
 
-    Depends on search rows and names only. Raises InputError where a configuration has rows in one split only.
+    Depends on search rows, names and budgets only; risks without a budget do not count. Raises InputError where a configuration has rows
+    in one split only.
     """
     configs = losses.filter(pl.col("split") == "calibration")["config"].unique(maintain_order=True).to_list()
     searched = losses.filter(pl.col("split") == "search")
     if searched.is_empty():
         return [Candidate(config, "", {}, 1.0) for config in configs]
-    means = searched.group_by("config", "risk").agg(pl.col("loss").mean()).group_by("config").agg(pl.col("loss").max())
-    worst = dict(zip(means["config"], means["loss"], strict=True))
-    missing = [config for config in configs if config not in worst]
+    rows = searched.group_by("config", "risk").agg(pl.col("loss").mean()).iter_rows()
+    means = {(config, risk): float(mean) for config, risk, mean in rows}
+    missing = [config for config in configs for risk in claim.risks if (config, risk) not in means]
     if missing:
         raise InputError(f"configuration {missing[0]} has calibration rows but no search rows; give both or neither")
-    ordered = sorted(configs, key=lambda config: (worst[config], config))
+
+    def strain(config: str) -> float:
+        ratios = [means[config, risk] / alpha for risk, alpha in claim.budget.items() if risk != COMBINED]
+        if COMBINED in claim.budget:
+            total = sum(weight * means[config, risk] for risk, weight in claim.weights.items())
+            ratios.append(total / claim.budget[COMBINED])
+        return max(ratios)
+
+    ordered = sorted(configs, key=lambda config: (strain(config), config))
     return [Candidate(config, "", {}, 1.0 / place) for place, config in enumerate(ordered, start=1)]
 
 

@@ -148,3 +148,10 @@ def test_a_mean_capital_is_one_over_its_p_value() -> None:
     assert (p[e <= 1] == 1).all()
     assert bound.e_value(np.full((1, 60), SCALE), 0.1)[0] < 1
     assert np.isfinite(bound.e_value(np.zeros((1, 20_000), dtype=np.int16), 0.5)[0])
+
+
+@pytest.mark.parametrize("delta", [1e-12, 1e-9, 0.1])
+def test_a_small_error_level_keeps_its_digits(delta: float) -> None:
+    """Without a loss the exact bound is 1 - delta ** (1 / n)."""
+    upper = make(Bound, "binomial").upper(np.zeros((1, 100), dtype=np.int64), delta)[0]
+    assert upper == pytest.approx(1 - delta ** (1 / 100), rel=1e-12)
