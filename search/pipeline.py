@@ -58,7 +58,7 @@ def run(
     old = folder.read(folder.plan)
     # an earlier call in this folder has measured them, or was of a version that did not
     job = learning_rates.fitted(job, old.get("rates") or {}) if old is not None else job
-    plan = _planned(job) if old is None else as_planned(_planned(job), old)
+    plan = _planned(job) if old is None else as_planned(_planned(job), old, named_bound=job.settings.bound != "auto")
     extended = old is not None and trial_extension.allowed(old, plan.document, folder)
     if old is not None:
         refuse_other_plan(old, trial_extension.unextended(old, plan.document) if extended else plan.document)

@@ -22,6 +22,7 @@ from froc.plugins import find
 from froc.risk.certificate import Claim, refuse_unknown
 from froc.risk.claim import automatic, estimands
 from froc.risk.requirements import required_units
+from froc.risk.weighted_sum import COMBINED
 from froc.search.earlier_plan import LEGACY_DEFAULTS
 from froc.search.optuna.space import Spaces, written
 from froc.search.settings import Settings, control_of, measures
@@ -72,7 +73,7 @@ def bounds(
         if settings.bound == "auto" or kind == "census":
             named_bounds[risk] = automatic(
                 binary=zero_one, unit=units[risk], population=kind,
-                sequential=settings.sequential, procedure=settings.procedure,
+                sequential=settings.sequential, procedure=settings.procedure, combined=COMBINED in settings.budget,
             )  # fmt: skip
             continue
         if find(Bound, named).binary_only and not binary:
@@ -190,13 +191,16 @@ def make_plan(
     return Plan(document, claim, candidates, (*task.notes, *notes, *more))
 
 
-def as_planned(plan: Plan, old: Mapping[str, Any]) -> Plan:
-    """The plan as the run folder has it: what an older version did not say there stays unsaid, and its certificate stays what it was."""
+def as_planned(plan: Plan, old: Mapping[str, Any], *, named_bound: bool) -> Plan:
+    """The plan as the run folder has it: what an older version did not say there stays unsaid, and its certificate stays what it was.
+
+    named_bound: whether this command names the bound, which then has to be the old one.
+    """
     claim, document = plan.claim, dict(plan.document)
     if "estimand" not in old:
         claim = replace(claim, estimand={}, keyed=False)
     if "levels" not in old:
-        earlier = {"star_betting": "betting"}
+        earlier = {} if named_bound else {"star_betting": "betting"}
         bound = {
             risk: earlier.get(name, name) if old["bound"].get(risk) == earlier.get(name) else name
             for risk, name in claim.bound.items()

@@ -14,7 +14,7 @@ from froc.audit import verification
 from froc.errors import InputError
 from froc.risk.certificate import Candidate, Claim, certify
 from froc.search.earlier_plan import label_of, parallel_of
-from froc.search.plan import refuse_other_plan
+from froc.search.plan import Plan, as_planned, refuse_other_plan
 from froc.search.run_folder import Folder
 from tests.commands import ROOT, Commands
 
@@ -81,3 +81,18 @@ def test_a_report_of_an_older_version_verifies_to_the_last_word_of_its_page() ->
     result = verification.verify(bundle, keys=[place / "signer.pem.pub"], now=now)
     assert result.verdict == "NOT_ESTABLISHED"
     assert "no trial is missing" in (bundle / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_plan_without_levels_keeps_its_bounds_unless_the_command_names_another() -> None:
+    budget = {"forgetting": 0.1}
+    claim = Claim(budget, {"forgetting": "star_betting"}, {"forgetting": "query"}, own_levels=True)
+    new = Plan({"bound": dict(claim.bound), "levels": "own"}, claim, 1, ())
+    old = {"bound": {"forgetting": "betting"}, "estimand": {}}
+    adapted = as_planned(new, old, named_bound=False)
+    assert (adapted.document, adapted.claim.bound, adapted.claim.own_levels) == (
+        {"bound": old["bound"]},
+        old["bound"],
+        False,
+    )
+    assert as_planned(new, old, named_bound=True).document["bound"] == {"forgetting": "star_betting"}
+    assert as_planned(new, old | {"levels": "own"}, named_bound=False) == new

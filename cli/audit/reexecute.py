@@ -142,7 +142,7 @@ def reexecute(
     environment = verified.facts.plan.environment
     reexecution.refuse_within(within, environment)
     machine = Machine(
-        device, dtype, executor="inline", deterministic=environment.get("deterministic") == "yes", gpus_per_trial=gpus_per_trial
+        device, dtype, executor="inline", attention=attention_of(environment), deterministic=environment.get("deterministic") == "yes", gpus_per_trial=gpus_per_trial
     )  # fmt: skip
     machine.check()
     with ProgressDisplay(words.messages, quiet) as display:
@@ -193,6 +193,12 @@ def trusted(keys: list[Path] | None, trust: Path | None) -> "Trust":
     if bool(keys) == (trust is not None):
         raise InputError("give the public key of who signed before (--signed-by), or --trust, and not both")
     return trusting.read(trust) if trust else trusting.Trust(tuple(map(signing.load_public, keys or ())))
+
+
+def attention_of(environment: Mapping[str, Any]) -> str | None:
+    """The kernel that the run was computed with, where every machine has it; None, the fastest here, where not."""
+    kernel = environment.get("attention")
+    return kernel if kernel in ("eager", "sdpa") else None
 
 
 def _job(

@@ -43,13 +43,14 @@ class Bound(ABC):
 
     binary_only: needs losses of 0 or 1. order_free: the order of units is ignored; otherwise it must have been fixed
     before losses were known. finite: bounds the mean of a finite population sampled without replacement, whose size
-    is the field `population`. anytime: valid at every stopping time, so that measuring may stop early.
+    is the field `population`. monotone: p-values never rise with the risk that they are against, as a combined risk needs. anytime: valid at every stopping time, so that measuring may stop early.
     """
 
     binary_only: ClassVar[bool] = False
     order_free: ClassVar[bool] = True
     finite: ClassVar[bool] = False
     anytime: ClassVar[bool] = False
+    monotone: ClassVar[bool] = True
     theorem: ClassVar[str]
 
     @abstractmethod

@@ -11,6 +11,8 @@ from froc.loss_table import SCALE
 
 STAKE = 0.9
 """Largest share of the capital that one loss of 1 takes."""
+MOST_CAPITAL = 1e280
+"""Capital from which on no more is won."""
 REMOVAL_UNITS = 8
 """Units after which risks that are rejected already are taken out of the computation."""
 ROWS = 16
@@ -38,6 +40,7 @@ class StarBetting(Bound):
     """
 
     order_free: ClassVar[bool] = False
+    monotone: ClassVar[bool] = False
     anytime: ClassVar[bool] = True
     theorem: ClassVar[str] = "Voracek and Orabona 2505.22422; Waudby-Smith and Ramdas 2010.09686"
 
@@ -80,13 +83,15 @@ def capital(
     limits, spread, room = STAKE / (1.0 - risks), spreads(values, planned), -np.log(levels)
     for t in range(n):
         end *= 1.0 - stakes(end, limits, spread[:, t], room) * (values[:, t] - risks)
+        # less capital than was won keeps the test valid, and bets need a finite one
+        np.minimum(end, MOST_CAPITAL, out=end)
         np.maximum(largest, end, out=largest)
     return largest, end
 
 
 def stakes(before: FloatArray, limits: FloatArray, spread: FloatArray, room: FloatArray) -> FloatArray:
     """(m,) bets of one unit. before: capital; limits: largest bets; spread: variance times units left; room: ln of the aim."""
-    held = np.log(before)
+    held = np.log(np.maximum(before, 1.0 / MOST_CAPITAL))
     # beyond an aim the next one is as far away as the first was
     left = room - np.where(held < room, held, held % room)
     return np.asarray(np.minimum(limits, np.sqrt(2.0 * left / spread)))
@@ -139,6 +144,7 @@ def _highest_kept(
             risks, open_tests = risk / SCALE, np.ones(len(row), dtype=bool)
             limits, rooms, aims = STAKE / (1.0 - risks), room[row], np.exp(room)[row]
         before *= 1.0 - stakes(before, limits, spread[t][row], rooms) * (losses[t][row] - risks)
+        np.minimum(before, MOST_CAPITAL, out=before)
         open_tests &= before < aims
     kept = np.full(len(values), -1, dtype=np.int64)
     np.maximum.at(kept, row[open_tests], risk[open_tests])

@@ -207,7 +207,8 @@ def _rows(evidence: Mapping[str, Evidence], candidates: Sequence[Candidate], cla
     worst = np.array([max(values[i] for values in p.values()) for i in range(m)])
     flags = procedures.certified(claim.procedure, worst, weights, delta)
     # both statements hold together, so a certified configuration is within its budgets wherever its bounds are
-    within = [claim.budget if claim.joint and claim.own_levels and flag else {} for flag in flags]
+    cut = claim.joint and claim.own_levels and procedures.find(claim.procedure).promise == "family-wise"
+    within = [claim.budget if cut and flag else {} for flag in flags]
     return [
         {
             "config": candidate.config,

@@ -158,10 +158,13 @@ def estimands(claim: Claim) -> dict[str, str]:
     return names
 
 
-def automatic(*, binary: bool, unit: str, population: str, sequential: bool, procedure: str) -> str:
+def automatic(
+    *, binary: bool, unit: str, population: str, sequential: bool, procedure: str, combined: bool = False
+) -> str:
     """The bound that `auto` stands for, by rules that do not depend on losses.
 
-    binary: losses can only be 0 or 1 by the metric's definition.
+    binary: losses can only be 0 or 1 by the metric's definition. combined: part of a combined risk, whose test needs p-values that
+    never rise with the risk.
     """
     exact = binary and unit == "query"
     if population == "census":
@@ -170,4 +173,6 @@ def automatic(*, binary: bool, unit: str, population: str, sequential: bool, pro
         return "hypergeometric" if exact else "betting_without_replacement"
     if procedures.find(procedure).evidence == "e":
         return "mixture"
-    return "binomial" if exact and not sequential else "star_betting"
+    if exact and not sequential:
+        return "binomial"
+    return "betting" if combined else "star_betting"

@@ -36,6 +36,11 @@ def refuse_unknown(claim: Claim) -> None:
     for risk in claim.risks:
         _refuse_risk(claim, risk)
     _refuse_ratios(claim)
+    for risk in claim.parts:
+        if not find(Bound, claim.bound[risk]).monotone:
+            raise InputError(
+                f"the combined risk needs p-values that never rise with the risk, which {claim.bound[risk]} has not; take --bound betting"
+            )
     if claim.estimand and dict(claim.estimand) != estimands(claim):
         raise InputError("the claim names another estimand than its units and populations have")
 

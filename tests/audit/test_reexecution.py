@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from froc.audit import keys, redraw, reexecution, writing
+from froc.cli.audit.reexecute import attention_of
 from froc.errors import InputError, VerificationError
 
 BY_UNIT = frozenset({"utility"})
@@ -375,3 +376,18 @@ def test_a_tolerance_is_small_and_for_runs_that_may_differ() -> None:
         with pytest.raises(InputError, match=why):
             reexecution.refuse_within(within, environment)
     reexecution.refuse_within(0, {"deterministic": "yes"})
+
+
+@pytest.mark.parametrize(
+    ("environment", "kernel"),
+    [
+        ({"attention": "eager"}, "eager"),
+        ({"attention": "sdpa"}, "sdpa"),
+        ({"attention": "flash_attention_2"}, None),
+        ({}, None),
+    ],
+)
+def test_a_run_is_measured_again_with_its_attention_where_every_machine_has_it(
+    environment: dict[str, Any], kernel: str | None
+) -> None:
+    assert attention_of(environment) == kernel

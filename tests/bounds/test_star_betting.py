@@ -121,3 +121,19 @@ def test_more_certify_than_with_bets_that_do_not_look_at_what_is_left() -> None:
     level = 0.1 / (1 / np.arange(1, 11)).sum()
     star, plain = (float((bound(level=level).p_value(losses, 0.1) <= level).mean()) for bound in (StarBetting, Betting))
     assert star > plain + 0.04
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("risk", [0.1, 0.5, 0.95, 0.999])
+def test_a_capital_beyond_what_floats_hold_ends_and_one_that_is_nearly_gone_goes_on(risk: float) -> None:
+    """10,000 units without a loss, or with half of the risk, or all lost."""
+    losses = np.zeros((3, 10_000), dtype=np.int64)
+    losses[1, ::2], losses[2] = round(risk * SCALE), SCALE
+    p = StarBetting(level=0.034).p_value(losses, risk)
+    assert p[0] == pytest.approx(1e-280, rel=1e-9)
+    assert 0 < p[1] < 1e-3
+    assert p[2] == 1.0
+    assert np.isfinite(StarBetting().e_value(losses, risk)).all()
+    upper = StarBetting().upper(losses, 0.034)
+    assert upper[0] <= 0.002
+    assert upper[2] == 1.0

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from froc.bounds import Bound
+from froc.errors import InputError
 from froc.loss_table import SCALE
 from froc.plugins import make
 from froc.risk.certificate import Candidate, Claim, decide
-from froc.risk.claim import own_levels, simultaneous_levels
+from froc.risk.claim import automatic, own_levels, simultaneous_levels
+from froc.risk.weighted_sum import COMBINED
 
 BUDGET = {"forgetting": 0.1, "utility": 0.1}
 CLAIM = Claim(dict(BUDGET), dict.fromkeys(BUDGET, "star_betting"), dict.fromkeys(BUDGET, "query"), own_levels=True)
@@ -69,3 +71,23 @@ def test_only_joint_statements_cut_a_bound_at_the_budget() -> None:
     assert any(bound == 0.1 for certified, bound in cut if certified)
     assert any(bound > 0.1 for certified, bound in cut if not certified)
     assert any(row["certified"] and row["cur"][risk]["simultaneous"] > 0.1 for row in alone for risk in BUDGET)
+
+
+def test_a_screening_cuts_no_bound() -> None:
+    """Its rejections may be false one by one."""
+    losses = drawn(0.05, 200, seed=6)
+    screened = replace(CLAIM, joint=True, procedure="benjamini-yekutieli")
+    rows = decide(losses, CANDIDATES, screened)["candidates"]
+    assert all(row["cur"][risk]["simultaneous"] != 0.1 for row in rows for risk in BUDGET)
+
+
+def test_a_combined_risk_takes_bounds_whose_p_values_never_rise_with_the_risk() -> None:
+    """The test of a sum follows one part's p-value down as the other's goes up; STaR bets have a sawtooth."""
+    words: dict[str, Any] = {"binary": False, "unit": "query", "population": "queries", "sequential": False}
+    assert automatic(**words, procedure="weighted-holm") == "star_betting"
+    assert automatic(**words, procedure="weighted-holm", combined=True) == "betting"
+    combined = replace(CLAIM, budget={COMBINED: 0.1}, weights=dict.fromkeys(BUDGET, 0.5))
+    with pytest.raises(InputError, match="never rise with the risk, which star_betting has not; take --bound betting"):
+        decide(drawn(0.01), CANDIDATES, combined)
+    monotone = replace(combined, bound=dict.fromkeys(BUDGET, "betting"))
+    assert decide(drawn(0.01), CANDIDATES, monotone)["certified"]

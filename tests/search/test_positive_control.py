@@ -247,6 +247,14 @@ def test_relative_budgets_of_other_risks_are_refused(base: Base, overrides: dict
         job(base, **overrides).settings.check()
 
 
+def test_parts_of_a_combined_risk_take_monotone_p_values() -> None:
+    budget = {FORGETTING: 0.3, "combined": 0.1}
+    settings = Settings(budget, weights=dict.fromkeys(BUDGET, 0.5))
+    assert bounds(settings, dict.fromkeys(BUDGET, "query"), measures(settings), {}) == dict.fromkeys(BUDGET, "betting")
+    alone = replace(settings, budget=dict(BUDGET), weights={})
+    assert bounds(alone, dict.fromkeys(BUDGET, "query"), measures(alone), {}) == dict.fromkeys(BUDGET, "star_betting")
+
+
 def test_a_share_of_a_binary_score_is_bet_on() -> None:
     """Its losses are no longer 0 or 1, so that no binomial tail is theirs."""
     settings = Settings(

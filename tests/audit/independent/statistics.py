@@ -32,9 +32,10 @@ def aimed(losses: list[int], level: float, planned: int, a: float) -> float:
     """The same for one whose bets aim at 1 / level by the last unit, then at the next power, and never stake more than nine tenths."""
     total, squares, variance, wealth, most, n = 0.5, 0.25, 0.25, 1.0, 1.0, max(len(losses), planned)
     for i, loss in enumerate(losses):
-        aim, held = math.log(1 / level), math.log(wealth)
+        aim, held = math.log(1 / level), math.log(max(1e-280, wealth))
         left = aim - (held if held < aim else held % aim)
         wealth *= 1 - min(0.9 / (1 - a), math.sqrt(2 * left / (variance * (n - i)))) * (loss / 1000 - a)
+        wealth = min(1e280, wealth)
         most, total = max(most, wealth), total + loss / 1000
         squares += (loss / 1000 - total / (i + 2)) ** 2
         variance = squares / (i + 2)
