@@ -193,8 +193,8 @@ def attacks(sizes: Sizes) -> dict[str, Any]:
     task = view(sizes.rows, sizes.words, sizes.queries)
     for text in ("relearning:steps=3", "quantization", "soft_prompt:steps=3"):
         risk: Measurement = measurement(f"extraction_strength@{text}")
-        asked = task.queries["forgetting"][: max(4, sizes.queries // 4)]
-        (probe,) = probes(base, {"risk": asked}, {"risk": risk}, task)
+        queries = task.queries["forgetting"][: max(4, sizes.queries // 4)]
+        (probe,) = probes(base, {"risk": queries}, {"risk": risk}, task)
         peaks[text] = sizes.peak(partial(measured, base, [probe]))
     return {"passed": sizes.large is None or max(peaks.values()) <= sizes.large / GB, "peak_gb": peaks}
 

@@ -32,28 +32,28 @@ class Options:
     checkpointing: bool
     optimizer: str = "adamw"
 
-    def beside(self, asked: "Options") -> str:
+    def beside(self, baseline: "Options") -> str:
         """The options of the command line in which these differ from others."""
-        words = [f"--train {self.train}"] * (self.train != asked.train)
-        words += [f"--dtype {self.dtype}"] * (self.dtype != asked.dtype)
-        words += [f"--optimizer {self.optimizer}"] * (self.optimizer != asked.optimizer)
-        words += ["--checkpointing"] * (self.checkpointing and not asked.checkpointing)
+        words = [f"--train {self.train}"] * (self.train != baseline.train)
+        words += [f"--dtype {self.dtype}"] * (self.dtype != baseline.dtype)
+        words += [f"--optimizer {self.optimizer}"] * (self.optimizer != baseline.optimizer)
+        words += ["--checkpointing"] * (self.checkpointing and not baseline.checkpointing)
         return " ".join(words)
 
 
 @dataclass(frozen=True)
 class MemoryTable:
-    """Needs by options, as asked for first.
+    """Needs by options, those of the command first.
 
     model, method: names; the method is the one that needs most. there: bytes of the device, if known.
-    rows: options as written on the command line, and what the method needs with them. unknown: methods whose steps cannot be counted.
+    train: what is trained. rows: options as written on the command line, and what the method needs with them. unknown: methods whose steps cannot be counted.
     """
 
     model: str
     method: str
     device: str
     there: int | None
-    asked: str
+    train: str
     rows: tuple[tuple[str, MemoryNeeds], ...]
     unknown: tuple[str, ...] = ()
 
@@ -67,7 +67,7 @@ class MemoryTable:
             for options, needs in self.rows[1:]
             if needs.total < first.total
         ]
-        return f"{self.model}, {self.asked}, {self.method}: {first.sentence().replace(' (', ' needed (', 1)}{there}" + (
+        return f"{self.model}, {self.train}, {self.method}: {first.sentence().replace(' (', ' needed (', 1)}{there}" + (
             f"; {', '.join(less)}" if less else ""
         )
 
@@ -93,19 +93,19 @@ def memory_table(
     devices = devices or job.base.devices
     device, here = devices[0], device_memory(devices[0])
     count = _Count(job, device, progress)
-    asked = Options(job.settings.train, job.base.dtype, checkpointing, job.settings.optimizer)
+    baseline = Options(job.settings.train, job.base.dtype, checkpointing, job.settings.optimizer)
     there = here and here * len(devices)
-    every = {name: count(asked, name) for name in job.space}
+    every = {name: count(baseline, name) for name in job.space}
     known = {name: needs for name, needs in every.items() if needs is not None}
     method = max(known, key=lambda name: known[name].total, default="")
     room = there if device.type == "cuda" else None
-    rows = [_placed("as asked", asked, known[method] if method else least_needs(job.base), room)]
-    for options in _smaller(asked, device) if method else ():
+    rows = [_placed("as asked", baseline, known[method] if method else least_needs(job.base), room)]
+    for options in _smaller(baseline, device) if method else ():
         needs = count(options, method)
-        rows += [_placed(options.beside(asked), options, needs, room)] if needs is not None else []
+        rows += [_placed(options.beside(baseline), options, needs, room)] if needs is not None else []
     name = job.base.name.rstrip("/").rpartition("/")[2]
     unknown = tuple(name for name in every if name not in known)
-    return MemoryTable(name, method, "+".join(map(str, devices)), there, asked.train, tuple(rows), unknown)
+    return MemoryTable(name, method, "+".join(map(str, devices)), there, baseline.train, tuple(rows), unknown)
 
 
 def _placed(written: str, options: Options, needs: MemoryNeeds, there: int | None) -> tuple[str, MemoryNeeds]:
@@ -145,12 +145,12 @@ class _Count:
         return self._simulations[options]
 
 
-def _smaller(asked: Options, device: torch.device) -> list[Options]:
+def _smaller(baseline: Options, device: torch.device) -> list[Options]:
     """Options with which less is needed, roughly in the order of how little they change."""
     adapters = Options(f"lora:rank={RANK}", natural_dtype(device.type, "lora"), False)
-    layers = replace(asked, train=f"layers:last={LAYERS}")
-    options = [replace(asked, checkpointing=True)]
-    options += [Options(asked.train, "bfloat16", True, "adamw8bit")] if not asked.train.startswith("lora") else []
-    options += [layers] if asked.train == "full" else []
-    options += [adapters, replace(adapters, checkpointing=True)] if not asked.train.startswith("lora") else []
-    return [option for option in options if option != asked]
+    layers = replace(baseline, train=f"layers:last={LAYERS}")
+    options = [replace(baseline, checkpointing=True)]
+    options += [Options(baseline.train, "bfloat16", True, "adamw8bit")] if not baseline.train.startswith("lora") else []
+    options += [layers] if baseline.train == "full" else []
+    options += [adapters, replace(adapters, checkpointing=True)] if not baseline.train.startswith("lora") else []
+    return [option for option in options if option != baseline]

@@ -63,10 +63,10 @@ def test_losses_in_bfloat16_agree_with_float32_in_thousandths(
         weights = base.trainable.snapshot()
         for name in ("extraction_strength", "probability"):
             measures = plain(dict.fromkeys(queries, make(Metric, name)))
-            asked = probes(base, queries, measures, parts[0])
+            risk_probes = probes(base, queries, measures, parts[0])
             base.trainable.load(weights)
-            exact = {probe.risk: losses(base, probe).astype(int) for probe in asked}
-            rounded = {probe.risk: losses(half, probe).astype(int) for probe in asked}
+            exact = {probe.risk: losses(base, probe).astype(int) for probe in risk_probes}
+            rounded = {probe.risk: losses(half, probe).astype(int) for probe in risk_probes}
             for risk in exact:
                 apart = exact[risk] - rounded[risk]
                 if name == "probability":
@@ -85,10 +85,10 @@ def test_every_pass_of_measuring_has_the_precision(risk: str, base: Base, parts:
     for precision, dtype in ((None, torch.float32), ("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         candidate = measured_as(base, precision)
         passes = seen(base)
-        asked = probes(candidate, queries, measures, parts[0])
-        absences(candidate, asked)
-        measured(candidate, asked)
-        observe_probe(candidate, asked[0])
+        risk_probes = probes(candidate, queries, measures, parts[0])
+        absences(candidate, risk_probes)
+        measured(candidate, risk_probes)
+        observe_probe(candidate, risk_probes[0])
         passes.remove()  # type: ignore[attr-defined]
         assert {kind for _, kind in passes} == {dtype}
         assert ("relearning" in risk) == any(training for training, _ in passes)

@@ -72,9 +72,9 @@ def test_adapters_of_experts_train_and_are_saved_as_measured(
     queries = {risk: of_risk[:24] for risk, of_risk in parts[0].queries.items()}
     measures = plain(dict.fromkeys(queries, make(Metric, "probability")))
     weights = scope.snapshot()
-    asked = probes(adapted, queries, measures, parts[0])
+    risk_probes = probes(adapted, queries, measures, parts[0])
     scope.load(weights)
-    measured = {probe.risk: losses(adapted, probe).tolist() for probe in asked}
+    measured = {probe.risk: losses(adapted, probe).tolist() for probe in risk_probes}
     live = digest_of(adapted)
     save(adapted, tmp_path / "out")
     assert live == weights_digest.of_folder(tmp_path / "out") != weights_digest.of_folder(tmp_path / "in")
@@ -84,7 +84,7 @@ def test_adapters_of_experts_train_and_are_saved_as_measured(
     values = dict(again.model.named_parameters())
     kept = {name.replace(".base_layer", ""): value for name, value in before.items()}
     assert all(torch.equal(values[name], kept[name]) for name in routers)
-    started = {probe.risk: probe for probe in asked}
+    started = {probe.risk: probe for probe in risk_probes}
     assert {risk: losses(again, probe).tolist() for risk, probe in started.items()} == measured
     scope.reset(0)
     assert {risk: losses(adapted, probe).tolist() for risk, probe in started.items()} != measured
