@@ -134,12 +134,12 @@ def raw_upper(claim: Claim, risk: str, evidence: Evidence, delta: Level) -> Floa
     """(m,) unrounded upper bounds of one risk, without shift, at one error level or (m,) levels."""
     m = len(evidence.search_sums)
     deltas = np.broadcast_to(np.asarray(delta, dtype=np.float64), (m,))
-    rows = [evidence_of_candidate(evidence, i) for i in range(m)]
     if evidence.sizes is not None or evidence.absences is not None:
+        rows = [evidence_of_candidate(evidence, i) for i in range(m)]
         return np.array([_inverted(claim, risk, row, float(deltas[i])) for i, row in enumerate(rows)])
     if not isinstance(evidence.losses, np.ndarray):
         bounds = [_bound(claim, risk, evidence, float(each)) for each in deltas]
-        losses = [np.asarray(row.losses) for row in rows]
+        losses = [np.asarray(row) for row in evidence.losses]
         upper = np.array(
             [bounds[i].upper(row, float(deltas[i]))[0] if row.size else 1.0 for i, row in enumerate(losses)]
         )

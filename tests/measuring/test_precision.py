@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,15 +40,14 @@ def half(base: Base) -> Base:
     return measured_as(base, "bfloat16")
 
 
-def seen(base: Base) -> Counter[tuple[bool, torch.dtype]]:
-    """Whether gradients were wanted and in what type, for each product of an attention from now on."""
+def seen(base: Base) -> tuple[Counter[tuple[bool, torch.dtype]], Callable[[], None]]:
+    """Whether gradients were wanted and in what type, for each product of an attention from now on; and what ends the count."""
     counted: Counter[tuple[bool, torch.dtype]] = Counter()
     model: Any = base.model
     handle = model.model.layers[0].self_attn.q_proj.register_forward_hook(
         lambda _module, _args, out: counted.update([(torch.is_grad_enabled(), out.dtype)])
     )
-    counted.remove = handle.remove  # type: ignore[attr-defined]
-    return counted
+    return counted, handle.remove
 
 
 def test_losses_in_bfloat16_agree_with_float32_in_thousandths(
@@ -84,12 +84,12 @@ def test_every_pass_of_measuring_has_the_precision(risk: str, base: Base, parts:
     measures = {FORGETTING: measurement(risk)}
     for precision, dtype in ((None, torch.float32), ("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         candidate = measured_as(base, precision)
-        passes = seen(base)
+        passes, end = seen(base)
         risk_probes = probes(candidate, queries, measures, parts[0])
         absences(candidate, risk_probes)
         measured(candidate, risk_probes)
         observe_probe(candidate, risk_probes[0])
-        passes.remove()  # type: ignore[attr-defined]
+        end()
         assert {kind for _, kind in passes} == {dtype}
         assert ("relearning" in risk) == any(training for training, _ in passes)
 
