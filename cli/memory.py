@@ -41,17 +41,18 @@ def memory_lines(memory: "MemoryTable") -> Table:
     table = Table(
         title=words.visible(f"memory of {of}, on {memory.device}{there}"), title_justify="left", header_style="bold", box=None
     )  # fmt: skip
-    table.add_column("options")
+    table.add_column("options, measuring")
     for column in ("needed GB", *PARTS):
         table.add_column(words.visible(column.replace("_", " ")), justify="right")
     table.add_column("fits")
-    for options, needs in memory.rows:
+    measuring = [(f"measuring {risk}", needs) for risk, needs in memory.measuring]
+    for options, needs in [*memory.rows, *measuring]:
         parts = [f"{needs.document[part] / GB:.3g}" for part in PARTS]
         fits = {None: "", True: "yes", False: "no"}[memory.fits(needs)]
         table.add_row(words.visible(options), f"{needs.total / GB:.3g}", *parts, fits)
     more = f"; not counted: {', '.join(memory.unknown)}" if memory.unknown else ""
     table.caption = words.visible(
-        f"for the longest rows, all of a step at once; fewer at a time where that does not fit{more}"
+        f"for the longest rows, all of a step or a look at once; fewer at a time where that does not fit{more}"
     )
     table.caption_justify = "left"
     return table

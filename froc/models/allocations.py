@@ -39,6 +39,12 @@ class Allocations(TorchDispatchMode):
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         options = dict(kwargs or {})
+        if torch.is_inference_mode_enabled():
+            # there, operators that consist of others come here whole
+            with self:
+                parts = function.decompose(*args, **options)
+            if parts is not NotImplemented:
+                return parts
         if function is torch.ops.aten._local_scalar_dense.default:
             return torch.ones((), dtype=args[0].dtype).item()
         if function is torch.ops.aten.equal.default:
@@ -49,8 +55,11 @@ class Allocations(TorchDispatchMode):
         if to_host and args[0].is_meta:
             return self._read(args[0], options)
         result = _all_unique(*args) if function is torch.ops.aten._unique2.default else function(*args, **options)
+        hosted = not options.get("device") and self._all_on_host((args, options))
         for value in tree_leaves(result):
             if isinstance(value, Tensor) and value.is_meta:
+                if hosted and value.untyped_storage()._cdata not in self._sizes:
+                    self._on_host.add(value.untyped_storage())
                 self._count(value)
         return result
 
@@ -65,6 +74,13 @@ class Allocations(TorchDispatchMode):
         on_host = torch.empty(value.shape, dtype=dtype, device=META)
         self._on_host.add(on_host.untyped_storage())
         return on_host
+
+    def _all_on_host(self, values: Any) -> bool:
+        """Whether tensors of the host, and no others, are among the arguments: then the result is made there, too."""
+        if not self._on_host:
+            return False
+        storages = [v.untyped_storage() for v in tree_leaves(values) if isinstance(v, Tensor) and v.is_meta]
+        return bool(storages) and all(storage in self._on_host for storage in storages)
 
     def _count(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()

@@ -10,11 +10,16 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 
-def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
-    """Context manager: matrix products in `dtype`, or in the parameters' own for None."""
+def autocast(
+    device: torch.device, dtype: torch.dtype | None, *, cached: bool | None = None
+) -> AbstractContextManager[Any]:
+    """Context manager: matrix products in `dtype`, or in the parameters' own for None.
+
+    cached: whether casts of parameters are kept until it ends; None for as it is.
+    """
     if device.type == "meta":
-        return _on_meta(dtype)
-    return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
+        return _on_meta(dtype, cached is not False)
+    return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None, cache_enabled=cached)
 
 
 def current(device: torch.device) -> torch.dtype | None:
@@ -30,10 +35,10 @@ def recomputing() -> tuple[AbstractContextManager[Any], AbstractContextManager[A
 
 
 @contextmanager
-def _on_meta(dtype: torch.dtype | None) -> Iterator[None]:
+def _on_meta(dtype: torch.dtype | None, cached: bool = True) -> Iterator[None]:
     before, MetaAutocast.dtype = MetaAutocast.dtype, dtype
     try:
-        with MetaAutocast() if dtype is not None else nullcontext():
+        with MetaAutocast(cached) if dtype is not None else nullcontext():
             yield
     finally:
         MetaAutocast.dtype = before
@@ -60,8 +65,9 @@ class MetaAutocast(TorchFunctionMode):
     )  # fmt: skip
     """Computed in float32, as far as models use them."""
 
-    def __init__(self) -> None:
+    def __init__(self, cached: bool = True) -> None:
         super().__init__()
+        self._cached = cached
         self._casts: dict[int, Tensor] = {}
 
     def __torch_function__(
@@ -76,7 +82,7 @@ class MetaAutocast(TorchFunctionMode):
     def _cast(self, value: Any) -> Any:
         if not isinstance(value, Tensor) or not value.is_floating_point() or value.dtype == self.dtype:
             return value
-        if not (value.is_leaf and value.requires_grad):
+        if not (self._cached and value.is_leaf and value.requires_grad):
             return value.to(self.dtype)
         if id(value) not in self._casts:
             self._casts[id(value)] = value.to(self.dtype)

@@ -19,6 +19,7 @@ from froc.atomic import replacing
 from froc.errors import InputError
 from froc.models import adapters, architecture, device_map, weights_digest
 from froc.models.attention import Attention
+from froc.models.autocast import autocast
 from froc.models.device_map import devices_of
 from froc.models.experts import refuse_packed_experts
 from froc.models.hooks import blocks
@@ -89,7 +90,7 @@ class Base:
         """Context of every pass that measures this model, the base as its candidates; log-softmaxes stay float32."""
         half = self.measuring_dtype != self.dtype
         # without a cache, since attacks change parameters between passes
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half, cache_enabled=False):
+        with autocast(self.device, torch.bfloat16 if half else None, cached=False):
             yield
 
     def restore(self, seed: int = 0, adapter_index: int = 0) -> None:

@@ -1,7 +1,9 @@
 """Memory that a device has left at its peak use, and copies of parameters there or in pinned host memory."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ MARGIN = 0.05
 """Share of a device's memory that copies never take: an allocator cannot use all of it."""
 _PEAKS: dict[torch.device, int] = {}
 """Largest use of each device before its counter was set to zero."""
+_ON_META: "ContextVar[float]" = ContextVar("room on the meta device", default=math.inf)
 
 
 def reset_peak(device: torch.device) -> None:
@@ -21,11 +24,23 @@ def reset_peak(device: torch.device) -> None:
 
 def room(device: torch.device) -> float:
     """Bytes of a device that this process has not needed so far, and no other process holds; infinite on the host."""
+    if device.type == "meta":
+        return _ON_META.get()
     if device.type != "cuda":
         return math.inf
     free, total = torch.cuda.mem_get_info(device)
     peak = max(_PEAKS.get(device, 0), torch.cuda.max_memory_allocated(device))
     return float(free + torch.cuda.memory_reserved(device) - peak - MARGIN * total)
+
+
+@contextmanager
+def room_on_meta(free: float) -> Iterator[None]:
+    """Context manager: the meta device stands for one with so many bytes left."""
+    before = _ON_META.set(free)
+    try:
+        yield
+    finally:
+        _ON_META.reset(before)
 
 
 def copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

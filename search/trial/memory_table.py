@@ -1,18 +1,24 @@
-"""What a search's methods need of a device's memory, as asked for and with options that need less."""
+"""What a search's methods, looks and attacks need of a device's memory, as asked for, and methods with options that need less."""
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from froc.data.task import RISKS
+from froc.measuring.measurement import Measurement
+from froc.measuring.memory_simulation import needs_of_measuring
 from froc.models.base import natural_dtype
 from froc.models.compute import Engine
+from froc.models.device_room import MARGIN
 from froc.models.memory_needs import GB, MemoryNeeds, copy_on_host, device_memory
 from froc.models.memory_needs import needs as least_needs
 from froc.plugins import make
 from froc.search.job import Job
+from froc.search.settings import measures
 from froc.training.base_statistics import TrainingRows
 from froc.training.memory_simulation import Simulation
 from froc.training.method import Method
@@ -46,7 +52,8 @@ class MemoryTable:
     """Needs by options, those of the command first.
 
     model, method: names; the method is the one that needs most. there: bytes of the device, if known.
-    train: what is trained. rows: options as written on the command line, and what the method needs with them. unknown: methods whose steps cannot be counted.
+    train: what is trained. rows: options as written on the command line, and what the method needs with them. measuring: risk with
+    its measurement, and what that needs, options as asked. unknown: methods and measurements that cannot be counted.
     """
 
     model: str
@@ -56,6 +63,7 @@ class MemoryTable:
     train: str
     rows: tuple[tuple[str, MemoryNeeds], ...]
     unknown: tuple[str, ...] = ()
+    measuring: tuple[tuple[str, MemoryNeeds], ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -67,9 +75,10 @@ class MemoryTable:
             for options, needs in self.rows[1:]
             if needs.total < first.total
         ]
-        return f"{self.model}, {self.train}, {self.method}: {first.sentence().replace(' (', ' needed (', 1)}{there}" + (
-            f"; {', '.join(less)}" if less else ""
-        )
+        words = f"{self.model}, {self.train}, {self.method}: {first.sentence().replace(' (', ' needed (', 1)}{there}"
+        words += f"; {', '.join(less)}" if less else ""
+        name, most = max(self.measuring, key=lambda row: row[1].total, default=("", first))
+        return words + (f"; measuring {name} needs {most.total / GB:.3g}" if most.total > first.total else "")
 
     def fits(self, needs: MemoryNeeds) -> bool | None:
         """Whether the device has as much; None where its memory is not known."""
@@ -79,7 +88,10 @@ class MemoryTable:
     def document(self) -> dict[str, Any]:
         """For machines; bytes."""
         rows = [{"options": options, **needs.document} for options, needs in self.rows]
-        return {"method": self.method, "device_bytes": self.there, "options": rows, "unknown": list(self.unknown)}
+        measuring = [{"risk": name, **needs.document} for name, needs in self.measuring]
+        return {
+            "method": self.method, "device_bytes": self.there, "options": rows, "measuring": measuring, "unknown": list(self.unknown),
+        }  # fmt: skip
 
 
 def memory_table(
@@ -104,8 +116,16 @@ def memory_table(
         needs = count(options, method)
         rows += [_placed(options.beside(baseline), options, needs, room)] if needs is not None else []
     name = job.base.name.rstrip("/").rpartition("/")[2]
-    unknown = tuple(name for name in every if name not in known)
-    return MemoryTable(name, method, "+".join(map(str, devices)), there, baseline.train, tuple(rows), unknown)
+    free = math.inf if room is None else (1 - MARGIN) * room - rows[0][1].total
+    measuring = {
+        f"{risk} ({measurement})": count.measuring(baseline, risk, measurement, rows[0][1], free / len(devices))
+        for risk, measurement in measures(job.settings).items()
+        if risk in job.view.queries
+    }
+    unknown = tuple(name for name, needs in {**every, **measuring}.items() if needs is None)
+    counted = tuple((name, needs) for name, needs in measuring.items() if needs is not None)
+    place = "+".join(map(str, devices))
+    return MemoryTable(name, method, place, there, baseline.train, tuple(rows), unknown, counted)
 
 
 def _placed(written: str, options: Options, needs: MemoryNeeds, there: int | None) -> tuple[str, MemoryNeeds]:
@@ -130,6 +150,21 @@ class _Count:
         except Exception as error:  # the meta device lacks operators, and values that a method may read
             LOG.info("the memory of %s cannot be counted: %s", method, type(error).__name__)
             return None
+
+    def measuring(
+        self, options: Options, risk: str, measurement: Measurement, trained: MemoryNeeds, free: float
+    ) -> MemoryNeeds | None:
+        """What measuring a risk needs after training that needed `trained`, with `free` bytes left; None where it cannot be counted."""
+        self._progress(f"counting the memory of {risk}")
+        try:
+            needs = needs_of_measuring(self._simulation(options).base, self._job.view, risk, measurement, free)
+        except Exception as error:  # as above; another model may be the judge
+            LOG.info("the memory of measuring %s cannot be counted: %s", risk, type(error).__name__)
+            return None
+        # a trial is looked at on its way, where the optimiser's moments stay
+        moments = trained.moments if risk in RISKS and not measurement.attacks else 0
+        on_host = trained.base_copy == 0
+        return replace(needs, moments=moments, base_copy=0 if on_host else needs.base_copy)
 
     def _simulation(self, options: Options) -> Simulation:
         job, engine = self._job, self._job.engine or Engine()

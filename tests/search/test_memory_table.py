@@ -14,7 +14,7 @@ from froc.search import settings
 from froc.search.plan import make_plan
 from froc.search.trial.memory_table import ON_HOST, MemoryTable, memory_table
 from froc.training.memory_simulation import Simulation
-from tests.search.test_pipeline import job
+from tests.search.test_pipeline import BUDGET, job
 
 GB = 10**9
 
@@ -43,6 +43,17 @@ def test_needs_of_an_8b_model_are_said_beside_what_is_there_and_what_would_fit()
     assert elsewhere.fits(smaller[1]) is None
 
 
+def test_what_measures_is_in_the_table_and_said_where_it_needs_more() -> None:
+    training, attack = _needs(1, 1, 1, 2, 1), ("recovery (probability@relearning)", _needs(1, 1, 0, 0, 7))
+    table = MemoryTable("1B", "npo", "cuda", 8 * GB, "full", (("as asked", training),), measuring=(attack,))
+    assert table.sentence.endswith("8 there; measuring recovery (probability@relearning) needs 9")
+    assert list(memory_lines(table).columns[0].cells) == ["as asked", "measuring recovery (probability@relearning)"]
+    assert table.document["measuring"] == [{"risk": attack[0], **attack[1].document}]
+    assert (
+        "measuring" not in replace(table, measuring=(("forgetting (probability)", _needs(1, 1, 0, 2, 0.1)),)).sentence
+    )
+
+
 def test_the_method_that_needs_most_is_shown_and_smaller_options_need_less(base: Base) -> None:
     made = job(base, methods=("rmu", "npo"))
     table = memory_table(made, checkpointing=False)
@@ -61,6 +72,24 @@ def test_the_method_that_needs_most_is_shown_and_smaller_options_need_less(base:
     assert needed[2].weights == needed[0].weights // 2
     assert needed[2].moments < needed[0].moments / 3
     assert needed[4].moments < needed[0].moments
+    measuring = dict(table.measuring)
+    assert list(measuring) == ["forgetting (extraction_strength)", "utility (extraction_strength/utility)"]
+    forgetting = measuring["forgetting (extraction_strength)"]
+    assert (forgetting.weights, forgetting.moments) == (needed[0].weights, needed[0].moments)
+    assert forgetting.activations > 0
+
+
+def test_an_attack_on_adapters_is_counted(base: Base) -> None:
+    """They are merged before it trains all parameters."""
+    attack = "probability@relearning"
+    made = job(base, methods=("rmu",), budget={**BUDGET, "recovery": 0.5}, metrics={"recovery": attack})
+    queries = {**made.view.queries, "recovery": made.view.queries["forgetting"]}
+    made = replace(made, settings=replace(made.settings, train="lora:rank=8"), view=replace(made.view, queries=queries))
+    table = memory_table(made, checkpointing=False)
+    (needed,) = (needs for name, needs in table.measuring if name.startswith("recovery"))
+    trained = 12 * sum(p.numel() for p in base.model.parameters())
+    assert (table.unknown, needed.base_copy, needed.moments) == ((), 0, 0)
+    assert needed.activations > trained
 
 
 def test_methods_that_cannot_be_counted_are_named(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:

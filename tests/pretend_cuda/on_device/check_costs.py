@@ -41,12 +41,32 @@ def test_memory_of_a_method(bench: Bench, name: str) -> None:
 
 @pytest.mark.parametrize("name", names(Attack))
 def test_memory_of_an_attack(bench: Bench, name: str) -> None:
-    _held("attacks", name, costs.attack_memory(bench, name))
+    """And what the table of memory counts beforehand, to a tenth."""
+    per_parameter = costs.attack_memory(bench, name)
+    _held("attacks", name, per_parameter)
+    size = sum(p.numel() for p in bench.wide.model.parameters())
+    assert costs.counted(bench, *costs.attacked(name)).total / size == pytest.approx(per_parameter, rel=0.1)
+
+
+def test_memory_of_an_attack_that_trains_on_the_host(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is counted where the device has no room for gradients and moments."""
+    with monkeypatch.context() as patch:
+        patch.setattr("froc.attacks._training.room", lambda _: 0.0)
+        per_parameter = costs.attack_memory(bench, "relearning")
+    view, measured_as = costs.attacked("relearning")
+    size = sum(p.numel() for p in bench.wide.model.parameters())
+    assert costs.counted(bench, view, measured_as, free=0.0).total / size == pytest.approx(per_parameter, rel=0.1)
+    assert per_parameter < 0.6 * KEPT["attacks"]["relearning"]
 
 
 @pytest.mark.parametrize("name", sorted(set(names(Metric)) - FOLDERS))
 def test_memory_of_a_look(bench: Bench, name: str) -> None:
-    _held("looks", name, costs.look_memory(bench, name))
+    """And what the table of memory counts beforehand beside weights and base copy, to a tenth."""
+    kilobytes = costs.look_memory(bench, name)
+    _held("looks", name, kilobytes)
+    view, measured_as = costs.looked_at(bench, name)
+    needed = costs.counted(bench, view, measured_as)
+    assert needed.activations / 1000 / len(view.queries["risk"]) == pytest.approx(kilobytes, rel=0.1)
 
 
 @pytest.mark.parametrize("name", STEPPED)

@@ -7,12 +7,13 @@ measures everything again and writes the file.
 
 import dataclasses
 import gc
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,18 @@ from froc.data.task import FORGETTING
 from froc.data.tasks import embedded_text
 from froc.measuring.attack import Attack
 from froc.measuring.measurement import Measurement, measurement, plain
+from froc.measuring.memory_simulation import needs_of_measuring
 from froc.measuring.metric import Metric
 from froc.measuring.query_losses import losses, measured, probes
 from froc.models.base import Base, load, wrap
 from froc.models.compute import Engine
+from froc.models.memory_needs import MemoryNeeds
 from froc.plugins import find, make, names
 from froc.search.trial.outcome import TrialSpec
 from froc.search.trial.runner import TrialRunner
+from froc.training.base_statistics import TrainingRows
 from froc.training.loop import train_pack
+from froc.training.memory_simulation import Simulation
 from froc.training.method import Method, wrappers
 from tests.attacks.test_attacks import QUICK
 from tests.metrics.measurable import rich_view
@@ -78,6 +83,12 @@ class Bench:
         return wrap("wide", model.cuda(), small.tokenizer)
 
     @cached_property
+    def without_values(self) -> Base:
+        """The wide model on the meta device."""
+        rows = TrainingRows.of(self.view, self.wide, 0)
+        return Simulation(self.wide, rows, Engine(), train="full").base
+
+    @cached_property
     def runner(self) -> TrialRunner:
         """Trials of the wide model, two rows at a time."""
         return _runner(self.wide, self.view, 2)
@@ -120,21 +131,38 @@ def method_memory(bench: Bench, name: str) -> float:
     return round((held + _peak(trial)) / size, 1)
 
 
+@cache
+def attacked(name: str) -> tuple[SearchView, Measurement]:
+    """An attack on a dozen queries, which are the view's of "risk"."""
+    measured_as = measurement(f"probability@{name}:{QUICK[name]}" if name in QUICK else f"probability@{name}")
+    view, _ = split(embedded_text.task(SMALL), 0.3, sources={"risk": measured_as.source})
+    return replace(view, queries={"risk": view.queries["risk"][:12]}), measured_as
+
+
+def looked_at(bench: Bench, name: str) -> tuple[SearchView, Measurement]:
+    """A metric's look at a dozen queries, which are the view's of "risk"."""
+    view = rich_view(bench.view)
+    return replace(view, queries={"risk": view.queries[FORGETTING]}), Measurement(FORGETTING, make(Metric, name))
+
+
 def attack_memory(bench: Bench, name: str) -> float:
     """Bytes per parameter at the peak of an attack on a dozen queries, with the weights and the base's copy."""
     size = sum(p.numel() for p in bench.wide.model.parameters())
-    attacked = measurement(f"probability@{name}:{QUICK[name]}" if name in QUICK else f"probability@{name}")
-    view, _ = split(embedded_text.task(SMALL), 0.3, sources={"risk": attacked.source})
-    (probe,) = probes(bench.wide, {"risk": view.queries["risk"][:12]}, {"risk": attacked}, view)
+    view, measured_as = attacked(name)
+    (probe,) = probes(bench.wide, view.queries, {"risk": measured_as}, view)
     return round((8 * size + _peak(lambda: measured(bench.wide, [probe]))) / size, 1)
 
 
 def look_memory(bench: Bench, name: str) -> float:
     """Kilobytes per query at the peak of a look at a dozen queries, over what is held."""
-    view = rich_view(bench.view)
-    metric = Measurement(FORGETTING, make(Metric, name))
-    (probe,) = probes(bench.wide, {"risk": view.queries[FORGETTING]}, {"risk": metric}, view)
+    view, measured_as = looked_at(bench, name)
+    (probe,) = probes(bench.wide, view.queries, {"risk": measured_as}, view)
     return round(_peak(lambda: losses(bench.wide, probe)) / 1000 / len(probe.rows), 1)
+
+
+def counted(bench: Bench, view: SearchView, measured_as: Measurement, free: float = math.inf) -> MemoryNeeds:
+    """What the table of memory says of measuring; free: bytes that the device has left."""
+    return needs_of_measuring(bench.without_values, view, "risk", measured_as, free)
 
 
 def step_waits(bench: Bench, name: str) -> dict[str, float]:
