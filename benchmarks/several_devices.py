@@ -42,8 +42,8 @@ def part(blocks: int) -> Base:
     return Base("70B", model, AutoTokenizer.from_pretrained(SMALL), Full(model, "norm"), "")
 
 
-def long_rows(view: SearchView, tokenizer: Any) -> SearchView:
-    """Rows of about TOKENS tokens, half of them answer."""
+def long_rows(view: SearchView, tokenizer: Any, count: int = BATCH) -> SearchView:
+    """As many rows of about TOKENS tokens, half of them answer."""
 
     def longer(row: Row) -> Row:
         words = row.answer
@@ -51,7 +51,7 @@ def long_rows(view: SearchView, tokenizer: Any) -> SearchView:
             words += " " + row.answer
         return replace(row, question=words, answer=words)
 
-    return replace(view, forget=tuple(map(longer, view.forget[:BATCH])), retain=tuple(map(longer, view.retain[:BATCH])))
+    return replace(view, forget=tuple(map(longer, view.forget[:count])), retain=tuple(map(longer, view.retain[:count])))
 
 
 def needs(blocks: int, checkpointing: bool) -> MemoryNeeds:

@@ -5,7 +5,7 @@ Gradients are computed for the optimised tensor only; the parameters' own are no
 Shapes: B rows, T tokens, N positions that predict an answer, D width, V vocabulary, L layers.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
@@ -21,6 +21,7 @@ from froc.measuring.metric import Observable, Observation
 from froc.models.batches import Batch, Encoded, Stack, chunks
 from froc.models.forward import Pass
 from froc.models.hooks import blocks, output_changed
+from froc.models.likelihood import chunks_of
 
 MAX_ROWS = 64
 """Largest number of rows that something is optimised on."""
@@ -49,16 +50,21 @@ class AnswerRecorder:
 
     def add(self, batch: Batch, logits: Tensor) -> None:
         """Record (N, V) logits at the positions that predict a batch's answers."""
+        self.add_chunks(batch, ((part, logits[part].float()) for part in chunks_of(*logits.shape)))
+
+    def add_chunks(self, batch: Batch, logits: Iterable[tuple[slice, Tensor]]) -> None:
+        """The same of float32 logits that come with the positions that they are of."""
         row, column = batch.predicting(end=False)
         target = batch.ids[
             torch.from_numpy(row).to(batch.ids.device), torch.from_numpy(column + 1).to(batch.ids.device)
         ]
-        logits = logits.float()
-        nll = torch.nn.functional.cross_entropy(logits, target, reduction="none")
-        right = (logits.argmax(-1) == target) & torch.isfinite(nll)
+        nlls, hits = [], []
+        for part, chunk in logits:
+            nlls.append(torch.nn.functional.cross_entropy(chunk, target[part], reduction="none"))
+            hits.append((chunk.argmax(-1) == target[part]) & torch.isfinite(nlls[-1]))
         place = batch.index.cpu().numpy()[row], column + 1 - batch.start[row]
-        self._hit[place] = right.cpu().numpy()
-        self._logp[place] = -nll.cpu().numpy()
+        self._hit[place] = torch.cat(hits).cpu().numpy()
+        self._logp[place] = -torch.cat(nlls).cpu().numpy()
 
     def observed(self, queries: Sequence[Row]) -> Observation:
         """The observation that metrics read."""

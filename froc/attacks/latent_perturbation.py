@@ -60,9 +60,8 @@ class LatentPerturbation(Attack):
         with torch.inference_mode():
             for batch in batches(model, rows):
                 with output_changed(block, _at_prompt(batch, push)):
-                    logits = Pass(model, batch, end=False).logits
-                assert logits is not None
-                recorder.add(batch, logits)
+                    result = Pass(model, batch, end=False)
+                recorder.add_chunks(batch, result.logit_chunks())
         observation = recorder.observed(queries)
         if "written" in observables:
             # in generation, the first pass is over the prompt and the others over one token each

@@ -8,7 +8,7 @@ from torch import Tensor
 from froc import hashing
 from froc.models.batches import Batch, Counts, on_device
 from froc.models.forward import Forward
-from froc.models.likelihood import buckets, widened
+from froc.models.likelihood import buckets
 from froc.training.base_statistics import BaseModelQuery, BaseStatistics, MethodContext
 from froc.training.loop import unlearn
 from froc.training.method import Method
@@ -92,6 +92,10 @@ class Teacher(BaseModelQuery[Rise]):
         forward = Forward.of(reference.base.model, batch)
         ids = reference.lookup("forget", ("token_distribution",), (), index, forward)["buckets"]
         row = on_device(index, forward.row.device)[forward.row]
-        total = widened(forward.logits).logsumexp(-1, keepdim=True)
-        # keeps tokens of probability 0 finite
-        return (row, forward.place), (buckets(forward.logits, ids) + total).clamp_min(-1e4)
+        return (row, forward.place), forward.over_logits(_bucket_logits, ids)
+
+
+def _bucket_logits(logits: Tensor, ids: Tensor) -> Tensor:
+    """(n, K) log-sum-exps of the logits in each bucket."""
+    # keeps tokens of probability 0 finite
+    return (buckets(logits, ids) + logits.logsumexp(-1, keepdim=True)).clamp_min(-1e4)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward
-from froc.models.likelihood import widened
 from froc.training.base_statistics import MethodContext
 from froc.training.method import Retaining
 from froc.training.phase import Phase
@@ -28,11 +27,17 @@ class Otherwise(TokenTerm):
 
     def tokens(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(N,) nats; 0 for the first `skip` tokens of an answer, and scaled so that a row's mean is over the other tokens."""
-        log = widened(forward.logits).log_softmax(-1)
-        q = log.detach().scatter(-1, forward.target[:, None], -torch.inf).softmax(-1)
-        counted = (forward.place >= self.skip).to(log)
+        cross_entropy = forward.over_logits(_to_the_others, forward.target)
+        counted = (forward.place >= self.skip).to(cross_entropy)
         left = (forward.count - self.skip).clamp_min(1.0)
-        return -(q * log.clamp_min(-1e4)).sum(-1) * counted * (forward.count / left)[forward.row]
+        return cross_entropy * counted * (forward.count / left)[forward.row]
+
+
+def _to_the_others(logits: Tensor, target: Tensor) -> Tensor:
+    """(n,) cross-entropies of (n, V) logits with their own distribution over all tokens but the (n,) targets."""
+    log = logits.log_softmax(-1)
+    q = log.detach().scatter(-1, target[:, None], -torch.inf).softmax(-1)
+    return -(q * log.clamp_min(-1e4)).sum(-1)
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,14 @@ class DistributionPreference(Term):
 
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(B,) losses; 2 ln 2 / beta at the base model."""
-        base, ids = reference["token_distribution"].clamp_min(-1e4), reference["buckets"]
-        ratio = buckets(forward.logits, ids).clamp_min(-1e4) - base
+        preference = forward.over_logits(self._preferred, reference["token_distribution"], reference["buckets"])
+        return -2.0 / self.beta * logsigmoid(self.beta * forward.sum(preference))
+
+    def _preferred(self, logits: Tensor, base: Tensor, ids: Tensor) -> Tensor:
+        """(n,) summands of S from (n, V) logits and (n, K) base log-probabilities."""
+        base = base.clamp_min(-1e4)
         fgt, mem = self.pair(base, bool(ids.numel()))
-        return -2.0 / self.beta * logsigmoid(self.beta * forward.sum(((fgt - mem) * ratio).sum(-1)))
+        return ((fgt - mem) * (buckets(logits, ids).clamp_min(-1e4) - base)).sum(-1)
 
     def pair(self, base: Tensor, rest: bool) -> tuple[Tensor, Tensor]:
         """(N, K) probabilities fgt and mem from (N, K) log-probabilities.

@@ -10,7 +10,7 @@ from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.methods._teacher import Rise, Teacher
 from froc.methods.kl_min import BaseDivergence
 from froc.models.forward import Forward
-from froc.models.likelihood import buckets
+from froc.models.likelihood import cross_entropy
 from froc.training.base_statistics import MethodContext
 from froc.training.method import Method
 from froc.training.phase import Phase
@@ -34,7 +34,7 @@ class Lessened(TokenTerm):
         """(N,) nats; at alpha 0 and the base model it is the base's entropy, with zero gradient."""
         base, ids = reference["token_distribution"], reference["buckets"]
         rise = self.rise.of(reference["row"][forward.row], forward.place)
-        return -((base - self.alpha * rise).softmax(-1) * buckets(forward.logits, ids).clamp_min(-1e4)).sum(-1)
+        return forward.over_logits(cross_entropy, (base - self.alpha * rise).softmax(-1), ids)
 
 
 @dataclass(frozen=True)

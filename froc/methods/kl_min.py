@@ -26,10 +26,13 @@ class BaseDivergence(TokenTerm):
 
     def tokens(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(N,) nats; 0, with zero gradient, at the base model."""
-        base = reference["token_distribution"]
-        ours = buckets(forward.logits, reference["buckets"])
-        # keeps buckets of base probability 0 finite
-        return (base.exp() * (base.clamp_min(-1e4) - ours.clamp_min(-1e4))).sum(-1)
+        return forward.over_logits(_divergence, reference["token_distribution"], reference["buckets"])
+
+
+def _divergence(logits: Tensor, base: Tensor, ids: Tensor) -> Tensor:
+    """(n,) nats of (n, V) logits from (n, K) log-probabilities of buckets; see `buckets`."""
+    # keeps buckets of base probability 0 finite
+    return (base.exp() * (base.clamp_min(-1e4) - buckets(logits, ids).clamp_min(-1e4))).sum(-1)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward
-from froc.models.likelihood import widened
 from froc.training.base_statistics import MethodContext
 from froc.training.components import Combiner
 from froc.training.method import Method
@@ -26,8 +25,7 @@ class Flatten(TokenTerm):
 
     def tokens(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(N,), not negative."""
-        wide = widened(forward.logits)
-        return (wide.amax(-1) - wide.mean(-1)) ** 2
+        return forward.over_logits(lambda logits: (logits.amax(-1) - logits.mean(-1)) ** 2)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward
-from froc.models.likelihood import buckets
+from froc.models.likelihood import cross_entropy
 from froc.training.base_statistics import MethodContext
 from froc.training.method import Retaining
 from froc.training.phase import Phase
@@ -29,7 +29,7 @@ class Distill(TokenTerm):
         # where only the likeliest tokens are stored, the true one is the first bucket
         true = torch.zeros_like(forward.target) if ids.numel() else forward.target
         lowered = base.scatter_add(-1, true[:, None], torch.full_like(base[:, :1], -self.beta))
-        return -(lowered.softmax(-1) * buckets(forward.logits, ids).clamp_min(-1e4)).sum(-1)
+        return forward.over_logits(cross_entropy, lowered.softmax(-1), ids)
 
 
 @dataclass(frozen=True)

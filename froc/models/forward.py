@@ -7,7 +7,7 @@ are never read. Where an architecture does not allow that (`try_narrowing`), the
 Shapes: B rows, T tokens, N predicting positions, V vocabulary, D width.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from typing import Any
@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from froc.models.autocast import autocast, current
 from froc.models.batches import Batch, Counts, on_device
 from froc.models.hooks import blocks
-from froc.models.likelihood import chunks_of, linear_nll, linear_saves_memory, token_nll, widened
+from froc.models.likelihood import chunks_of, linear_nll, linear_saves_memory, over_logits, token_nll, widened
 
 
 class _Enough(Exception):  # noqa: N818  # ends a pass early, no error
@@ -63,10 +63,16 @@ class Pass:
 
     def logit_chunks(self) -> Iterator[tuple[slice, Tensor]]:
         """Positions and their (n, V) logits in float32 or wider, a chunk at a time."""
-        whole = self._states if self._states is not None else self._logits
-        assert whole is not None
-        for part in chunks_of(len(whole), self._vocabulary):
-            yield part, widened(whole[part] if self._states is None else self._head_output(whole[part]))
+        values, whole = self._source()
+        for part in chunks_of(len(values), self._vocabulary):
+            yield part, widened(values[part] if whole else self._head_output(values[part]))
+
+    def _source(self) -> tuple[Tensor, bool]:
+        """The logits, or the head's inputs where there are no logits yet; and whether it is the logits."""
+        whole = self._states is None or "logits" in vars(self)
+        values = self.logits if whole else self._states
+        assert values is not None
+        return values, whole
 
     @cached_property
     def target(self) -> Tensor:
@@ -76,10 +82,23 @@ class Pass:
     @cached_property
     def nll(self) -> Tensor:
         """(N,) float32 negative log-likelihood of the targets, nats."""
-        if self._states is not None and "logits" not in vars(self):
-            return linear_nll(self._states, self._head.weight, self._head.bias, self.target, self._head_dtype)
-        assert self.logits is not None
-        return token_nll(self.logits, self.target)
+        return self.nll_of(self.target)
+
+    def nll_of(self, target: Tensor) -> Tensor:
+        """(N,) float32 negative log-likelihood of (N,) tokens in the targets' place, nats."""
+        values, whole = self._source()
+        if whole:
+            return token_nll(values, target)
+        return linear_nll(values, self._head.weight, self._head.bias, target, self._head_dtype)
+
+    def over_logits(self, function: Callable[..., Tensor], *others: Tensor, index: Tensor | None = None) -> Tensor:
+        """See `Forward.over_logits`; of the positions at `index`, all by default."""
+        values, whole = self._source()
+        values = values if index is None else values[index]
+        if whole and not linear_saves_memory(len(values), self._vocabulary):
+            return function(widened(values), *others)
+        head = None if whole else (self._head.weight, self._head.bias)
+        return over_logits(function, values, head, others, self._head_dtype)
 
     @cached_property
     def sum_nll(self) -> Tensor:
@@ -210,6 +229,20 @@ class Forward:
     def logits(self) -> Tensor:
         """(N, V) in the model's dtype."""
         return self._tokens([_logits_of(part) for part, _, _ in self._where])
+
+    def over_logits(self, function: Callable[..., Tensor], *others: Tensor) -> Tensor:
+        """(N, ...) results of a function of each position's logits; where these are many, a chunk of positions at a time.
+
+        function: maps (n, V) logits in float32 or wider, and the (n, ...) parts of the `others` at the same positions, to (n, ...).
+        others: (N, ...), or (0,) where there are none; they are not differentiated.
+        """
+        results, start = [], 0
+        for (part, _, _), mine in zip(self._where, self._mine, strict=True):
+            own = [other[start : start + len(mine)] for other in others]
+            index = None if len(mine) == len(part.row) else on_device(mine, part.batch.ids.device)
+            results.append(part.over_logits(function, *own, index=index))
+            start += len(mine)
+        return results[0] if len(results) == 1 else torch.cat(results)
 
     def sum(self, tokens: Tensor) -> Tensor:
         """(B,) sums of (N,) values over each row's positions."""

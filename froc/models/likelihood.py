@@ -2,10 +2,10 @@
 
 torch's cross-entropy keeps a float32 copy of half-precision logits and their log-softmax, and allocates two more
 tensors of that size in the backward pass. `token_nll` keeps the logits and allocates one; `linear_nll` keeps none of that
-size and computes the logits twice, a chunk of positions at a time.
+size and computes the logits twice, a chunk of positions at a time. `over_logits` does so for any function of a position's logits.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -73,9 +73,9 @@ class _LinearNLL(torch.autograd.Function):
     ) -> Tensor:
         wide = torch.promote_types(dtype, torch.float32)
         total, picked = (states.new_empty(len(states), dtype=wide) for _ in range(2))
-        factors = _in_dtype(states, weight, bias, dtype)
+        head = _Head(states, weight, bias, dtype)
         for part in chunks_of(len(states), len(weight)):
-            total[part], picked[part] = _total_and_picked(_linear(factors, part).to(wide), target[part])
+            total[part], picked[part] = _total_and_picked(head.logits(part).to(wide), target[part])
         ctx.save_for_backward(states, weight, bias, target, total)
         ctx.dtype = dtype
         return total - picked
@@ -84,40 +84,97 @@ class _LinearNLL(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         states, weight, bias, target, total = ctx.saved_tensors
-        wanted = [bool(needed) for needed in ctx.needs_input_grad[:3]]
-        ours = [
-            torch.zeros_like(t) if needed else None for t, needed in zip((states, weight, bias), wanted, strict=True)
-        ]
-        of_states, of_weight, of_bias = ours
-        factors = _in_dtype(states, weight, bias, ctx.dtype)
+        head = _Head(states, weight, bias, ctx.dtype, ctx.needs_input_grad)
         for part in chunks_of(len(states), len(weight)):
-            gradient = _linear(factors, part).to(total.dtype).sub_(total[part, None])
+            gradient = head.logits(part).to(total.dtype).sub_(total[part, None])
             _differentiated(gradient, target[part], grads[0][part])
-            if of_bias is not None:
-                of_bias += gradient.sum(0).to(of_bias)
-            gradient = gradient.to(ctx.dtype)
-            if of_states is not None:
-                of_states[part] = (gradient @ factors[1]).to(of_states)
-            if of_weight is not None and of_weight.dtype == ctx.dtype:
-                of_weight.addmm_(gradient.T, factors[0][part])
-            elif of_weight is not None:
-                of_weight += (gradient.T @ factors[0][part]).to(of_weight)
+            head.add(part, gradient)
             # before the next chunk's is made
             del gradient
-        return *ours, None, None
+        return *head.gradients, None, None
 
 
-def _in_dtype(
-    states: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    return states.detach().to(dtype), weight.detach().to(dtype), None if bias is None else bias.detach().to(dtype)
+class _Head:
+    """A linear layer's outputs, a chunk of positions at a time, and the gradients of its inputs, weight and bias from theirs."""
+
+    def __init__(
+        self, states: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, wanted: Sequence[bool] = (False,) * 3
+    ) -> None:  # fmt: skip
+        self._states, self._weight = states.detach().to(dtype), weight.detach().to(dtype)
+        self._bias = None if bias is None else bias.detach().to(dtype)
+        inputs = zip((states, weight, bias), wanted, strict=False)
+        self.gradients = tuple(torch.zeros_like(t) if t is not None and needed else None for t, needed in inputs)
+
+    def logits(self, part: slice) -> Tensor:
+        """(n, V) outputs."""
+        # autocast would cast the whole weight once more for every chunk
+        with autocast(self._states.device, None):
+            return torch.nn.functional.linear(self._states[part], self._weight, self._bias)
+
+    def add(self, part: slice, gradient: Tensor) -> None:
+        """(n, V) gradient of the outputs."""
+        of_states, of_weight, of_bias = self.gradients
+        if of_bias is not None:
+            of_bias += gradient.sum(0).to(of_bias)
+        gradient = gradient.to(self._weight.dtype)
+        if of_states is not None:
+            of_states[part] = (gradient @ self._weight).to(of_states)
+        if of_weight is not None and of_weight.dtype == gradient.dtype:
+            of_weight.addmm_(gradient.T, self._states[part])
+        elif of_weight is not None:
+            of_weight += (gradient.T @ self._states[part]).to(of_weight)
 
 
-def _linear(factors: tuple[Tensor, Tensor, Tensor | None], part: slice) -> Tensor:
-    states, weight, bias = factors
-    # autocast would cast the whole weight once more for every chunk
-    with autocast(states.device, None):
-        return torch.nn.functional.linear(states[part], weight, bias)
+def over_logits(
+    function: Callable[..., Tensor], states: Tensor, head: "tuple[Tensor, Tensor | None] | None", others: Sequence[Tensor],
+    dtype: torch.dtype | None = None,
+) -> Tensor:  # fmt: skip
+    """(N, ...) results of a function of each position's logits, without more than a chunk of what it makes of them in memory.
+
+    function: maps (n, V) logits, float32 or wider, and (n, ...) `others` to (n, ...); called again for the gradients. states: (N, D) inputs of
+    the head, its weight (V, D) and bias; or (N, V) logits where the head is None. others: are not differentiated.
+    """
+    weight, bias = head or (None, None)
+    result: Tensor = _OverLogits.apply(states, weight, bias, function, dtype or states.dtype, *others)
+    return result
+
+
+class _OverLogits(torch.autograd.Function):
+    """Each chunk is computed again in the backward pass, and differentiated there."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, states: Tensor, weight: Tensor | None, bias: Tensor | None, function: Callable[..., Tensor], dtype: torch.dtype,
+        *others: Tensor,
+    ) -> Tensor:  # fmt: skip
+        ctx.save_for_backward(states, weight, bias, *others)
+        ctx.function, ctx.dtype = function, dtype
+        head = None if weight is None else _Head(states, weight, bias, dtype)
+        results = []
+        for part in chunks_of(len(states), (states.T if weight is None else weight).shape[0]):
+            logits = states[part] if head is None else head.logits(part)
+            results.append(function(widened(logits), *(other[part] for other in others)))
+        return torch.cat(results)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        states, weight, bias, *others = ctx.saved_tensors
+        head = None if weight is None else _Head(states, weight, bias, ctx.dtype, ctx.needs_input_grad)
+        of_logits = torch.empty_like(states) if head is None else states
+        for part in chunks_of(len(states), (states.T if weight is None else weight).shape[0]):
+            logits = (states[part] if head is None else head.logits(part)).detach().requires_grad_()
+            with torch.enable_grad():
+                result = ctx.function(widened(logits), *(other[part] for other in others))
+            (gradient,) = torch.autograd.grad(result, logits, grads[0][part])
+            del result, logits
+            if head is None:
+                of_logits[part] = gradient
+            else:
+                head.add(part, gradient)
+            del gradient
+        ours = (of_logits, None, None) if head is None else head.gradients
+        return *ours, None, None, *(None for _ in others)
 
 
 def _total_and_picked(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -171,3 +228,8 @@ def buckets(logits: Tensor, ids: Tensor | None = None) -> Tensor:
     rest = wide.scatter(-1, ids, -torch.inf).logsumexp(-1, keepdim=True)
     logits_of_buckets = torch.cat([wide.gather(-1, ids), rest], -1)
     return logits_of_buckets - wide.logsumexp(-1, keepdim=True)
+
+
+def cross_entropy(logits: Tensor, target: Tensor, ids: Tensor | None = None) -> Tensor:
+    """(N,) nats of (N, V) logits from (N, K) target probabilities of `buckets`; tokens of probability 0 count as e^-10000."""
+    return -(target * buckets(logits, ids).clamp_min(-1e4)).sum(-1)

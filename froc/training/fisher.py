@@ -27,7 +27,7 @@ from froc.models.batches import Encoded, Stack, by_length
 from froc.models.determinism import cumulated
 from froc.models.forward import Pass
 from froc.models.hooks import uncompiled
-from froc.models.likelihood import token_nll, widened
+from froc.models.likelihood import widened
 
 ROWS = 32
 """Rows per pass: activations are kept for the backward pass."""
@@ -175,20 +175,30 @@ def traces(model: PreTrainedModel, layers: Mapping[str, Module], rows: Sequence[
         with uncompiled(model), _listening(model, layers) as heard, torch.enable_grad():
             # whole rows: given only the predicting positions, a layer would mix rows
             result = Pass(model, batch, rows_stay=True)
-            assert result.logits is not None
+            if model.get_output_embeddings() in layers.values():
+                # it is heard where the logits are made
+                _ = result.logits
             if len(heard) < len(layers):
                 raise InputError(
                     f"{min(set(layers) - set(heard))} is used by no row; the method does not fit this architecture"
                 )
             where = first[np.asarray(index)][result.row] + result.column + 1 - batch.start[result.row]
-            drawn, weight = sample_labels(result.logits.detach(), chances[torch.from_numpy(where)].to(device))
-            loss = token_nll(result.logits, drawn) @ weight
+            drawn, weight = _labels(result, chances[torch.from_numpy(where)].to(device))
+            loss = result.nll_of(drawn) @ weight
             inputs = {name: x.detach() for name, (x, _) in heard.items()}
             grads = torch.autograd.grad(loss, [y for _, y in heard.values()])
         shape = batch.ids.shape
         yield {
             name: (_rows(x, *shape), _rows(grad, *shape)) for (name, x), grad in zip(inputs.items(), grads, strict=True)
         }
+
+
+@torch.no_grad()
+def _labels(result: Pass, chances: Tensor) -> tuple[Tensor, Tensor]:
+    """`sample_labels` of all positions of a pass, a chunk at a time."""
+    chunks = [sample_labels(logits, chances[part]) for part, logits in result.logit_chunks()]
+    labels, weights = zip(*chunks, strict=True)
+    return torch.cat(labels), torch.cat(weights)
 
 
 def sample_labels(logits: Tensor, chances: Tensor) -> tuple[Tensor, Tensor]:

@@ -42,6 +42,10 @@ class FixedForward(Forward):
         self.logits = logits.detach().requires_grad_()
         self.row = torch.tensor([0, 0, 1, 1, 1, 2])
 
+    def over_logits(self, function: Any, *others: Tensor) -> Tensor:
+        result: Tensor = function(self.logits, *others)
+        return result
+
     def sum(self, tokens: Tensor) -> Tensor:
         return torch.zeros(3, dtype=tokens.dtype).index_add(0, self.row, tokens)
 
@@ -162,7 +166,9 @@ def test_lessened_logits_by_hand() -> None:
     }
 
     # the second token of the only row here, which is the pool's second
-    second: Any = SimpleNamespace(logits=now, row=torch.tensor([0]), place=torch.tensor([1]))
+    second: Any = SimpleNamespace(
+        over_logits=lambda function, *others: function(now, *others), row=torch.tensor([0]), place=torch.tensor([1])
+    )
     loss = Lessened("forget", 2.0, rise).tokens(second, numbers, {})
     assert loss.tolist() == pytest.approx([float(-(q * np.log([0.2, 0.3, 0.5])).sum())])
     (slope,) = torch.autograd.grad(loss.sum(), [now])

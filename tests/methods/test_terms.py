@@ -51,6 +51,10 @@ class FixedForward(Forward):
         self.count = torch.tensor(lengths, dtype=torch.float64)
         self.nll = -log_softmax(self.logits, -1).gather(-1, self.target[:, None])[:, 0]
 
+    def over_logits(self, function: Any, *others: Tensor) -> Tensor:
+        result: Tensor = function(self.logits, *others)
+        return result
+
     def mean(self, tokens: Tensor) -> Tensor:
         return torch.zeros(len(self.count), dtype=tokens.dtype).index_add(0, self.row, tokens) / self.count
 

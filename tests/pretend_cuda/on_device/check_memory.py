@@ -13,10 +13,11 @@ from froc.data.prompts import PromptFormat
 from froc.measuring.attack import Attack, Material
 from froc.measuring.measurement import measurement
 from froc.measuring.model_observation import _tokens
+from froc.methods.pdu import Flatten
 from froc.models.base import Base
 from froc.models.batches import Encoded, Stack
 from froc.models.compute import Engine
-from froc.models.forward import Pass
+from froc.models.forward import Forward, Pass
 from froc.models.likelihood import CHUNK
 from froc.models.memory_needs import needs, place_base_copy
 from froc.models.narrowing import try_narrowing
@@ -87,8 +88,8 @@ def _peak(work: Callable[[], object]) -> int:
 
 
 def test_no_tensor_is_as_large_as_the_logits_of_a_large_vocabulary(large_vocabulary: PreTrainedModel) -> None:
-    """A step and a look with whole distributions peak at a few chunks, where logits alone would be `whole` bytes; and few
-    kernels are launched, without a wait in them."""
+    """Steps on likelihoods and on whole distributions, and a look at these, peak at a few chunks, where logits alone would be
+    `whole` bytes; and few kernels are launched, without a wait in them."""
     rows = _rows(30, 40)
     whole = 30 * 40 * LARGE * 4
     batch = Stack(rows, torch.device("cuda")).batch(range(len(rows)))
@@ -101,6 +102,8 @@ def test_no_tensor_is_as_large_as_the_logits_of_a_large_vocabulary(large_vocabul
         assert _peak(step) < 3 * 4 * CHUNK < whole
     assert not places
     assert device.counts()["launches"] < whole / LARGE / 4
+    flat = Flatten("forget").tokens(Forward.of(large_vocabulary, batch), {}, {})
+    assert _peak(flat.sum().backward) < 5 * 4 * CHUNK
     look = _peak(lambda: _tokens(large_vocabulary, rows, 256, True, False))
     assert look < 5 * 4 * CHUNK < 2 * whole
 
