@@ -16,11 +16,12 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.commands import ROOT, Commands, unsynced
+from tests.commands import ROOT, Commands, read_migrations_once, unsynced
+from tests.distribution import order, unit
 
 if TYPE_CHECKING:
     from froc.data.splits import Sealed, SearchView
@@ -82,6 +83,17 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 2 if config.option.markexpr == "not slow" else 4
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """By file, as the command line says, but only where a file's tests belong together."""
+    from xdist.scheduler import LoadFileScheduling
+
+    if config.option.dist != "loadfile":
+        return None
+    made = LoadFileScheduling(config, log)
+    made._split_scope = unit
+    return made
+
+
 def _slow(path: Path) -> bool:
     return (path.parent.name in MODEL_FOLDERS or path.name in SLOW) and path.name not in QUICK
 
@@ -97,12 +109,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests are marked. Files that are over soon come last, so that the workers end together."""
+    """Slow tests are marked. What is over soon comes last, so that the workers end together."""
     for item in items:
         if _slow(item.path):
             item.add_marker("slow")
-    early = ("pretend_cuda", "search", "cli", "audit")
-    items.sort(key=lambda item: item.path.parent.name not in early and item.path != BENCHMARKS)
+    items.sort(key=lambda item: order(item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(scope="session")
@@ -118,6 +129,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _places(tmp_path_factory: pytest.TempPathFactory, together: Path) -> Iterator[None]:
     """Nothing a test does may count openings or fill caches of the person who runs it."""
     unsynced()
+    read_migrations_once()
     with pytest.MonkeyPatch.context() as patch:
         # tests of files without models run without torch
         if "torch" in sys.modules:
@@ -193,13 +205,13 @@ def commands(_places: None, together: Path, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="session")
-def pretend_cuda(_places: None, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[PretendCuda]":
+def pretend_cuda(_places: None, together: Path, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[PretendCuda]":
     """Processes that see CUDA devices where there is none; tests/pretend_cuda/README.md."""
     from tests.pretend_cuda.build import UnavailableError
     from tests.pretend_cuda.runner import PretendCuda
 
     try:
-        made = PretendCuda(tmp_path_factory.mktemp("pretend-cuda"))
+        made = PretendCuda(tmp_path_factory.mktemp("pretend-cuda"), together)
     except UnavailableError as error:
         pytest.skip(f"no pretend CUDA: {error}")
     yield made

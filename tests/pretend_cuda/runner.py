@@ -19,11 +19,16 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 class PretendCuda:
-    """Processes with the pretend device, forked from one that has imported what is slow; close it."""
+    """Processes with the pretend device, forked from one that has imported what is slow; close it.
 
-    def __init__(self, place: Path) -> None:
+    shared: a folder of several test processes, which fork from the same one.
+    """
+
+    def __init__(self, place: Path, shared: Path) -> None:
         self._environment = environment(built())
-        self._commands = Commands(place, MODULES, "tests.pretend_cuda.child", self._environment)
+        own = shared / "pretend-cuda"
+        own.mkdir(exist_ok=True)
+        self._commands = Commands(place, MODULES, "tests.pretend_cuda.child", self._environment, own)
 
     def run(
         self, words: Sequence[str], program: str = "froc", *, devices: int = 1, megabytes: float | None = None, races: bool = False,
