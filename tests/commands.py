@@ -60,9 +60,13 @@ class Commands:
         self._stream = self._socket.makefile("rw", encoding="utf-8")
 
     def run(
-        self, words: Sequence[str], env: Mapping[str, str] | None = None, cwd: Path = ROOT, limit: int = 120
-    ) -> subprocess.CompletedProcess[str]:
-        """What `subprocess.run([sys.executable, "-m", "froc", *words])` returns; TimeoutExpired after `limit` seconds."""
+        self, words: Sequence[str], env: Mapping[str, str] | None = None, cwd: Path = ROOT, limit: int = 120, *,
+        figures: bool = False,
+    ) -> subprocess.CompletedProcess[str]:  # fmt: skip
+        """What `subprocess.run([sys.executable, "-m", "froc", *words])` returns; TimeoutExpired after `limit` seconds.
+
+        figures: whether a search draws its figures, which takes longer than a short trial.
+        """
         place = tempfile.mkdtemp(dir=self._place)
         wanted = {
             "words": words,
@@ -70,6 +74,7 @@ class Commands:
             "cwd": str(cwd),
             "limit": limit,
             "program": self._program,
+            "figures": figures,
         }
         self._stream.write(json.dumps(wanted | {"place": place}) + "\n")
         self._stream.flush()
@@ -135,11 +140,11 @@ def _connected(address: Path) -> socket.socket | None:
 
 def unsynced() -> None:
     """Wait for no disk in this process: what a test writes must outlive its processes, however they end, and no power cut."""
-    os.fsync = _no_fsync
+    os.fsync = _nothing
     event.listen(Engine, "connect", _unsynced)
 
 
-def _no_fsync(fd: Any) -> None:
+def _nothing(fd: Any) -> None:
     pass
 
 
@@ -212,7 +217,9 @@ def _import_all_of_froc() -> None:
                 importlib.import_module(module.name)
 
 
-def _command(words: list[str], env: dict[str, str], cwd: str, limit: int, program: str, place: str) -> NoReturn:
+def _command(
+    words: list[str], env: dict[str, str], cwd: str, limit: int, program: str, place: str, figures: bool
+) -> NoReturn:
     code: Any = 1
     try:
         signal.alarm(limit)
@@ -228,6 +235,8 @@ def _command(words: list[str], env: dict[str, str], cwd: str, limit: int, progra
         sys.path[:1] = [cwd, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
         importlib.invalidate_caches()
         sys.argv[1:] = words
+        if not figures and "froc.cli.search" in sys.modules:
+            sys.modules["froc.cli.search"].__dict__["_draw"] = _nothing
         runpy.run_module(program, run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as left:

@@ -13,7 +13,7 @@ Froc = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def froc(commands: Commands) -> Froc:
-    def run(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        return commands.run(words, os.environ | (env or {}))
+    def run(*words: str, env: dict[str, str] | None = None, figures: bool = False) -> subprocess.CompletedProcess[str]:
+        return commands.run(words, os.environ | (env or {}), figures=figures)
 
     return run

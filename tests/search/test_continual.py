@@ -56,7 +56,8 @@ class Chain:
         self.tasks = [write(task, place / f"request-{k}") for k, task in enumerate(TASKS, start=1)]
 
     def froc(self, *words: object) -> CompletedProcess[str]:
-        return self._commands.run([str(word) for word in words], cwd=self.place)
+        figures = "--after" in words
+        return self._commands.run([str(word) for word in words], cwd=self.place, figures=figures)
 
     def search(self, number: int, out: Path, *more: object) -> CompletedProcess[str]:
         return self.froc(

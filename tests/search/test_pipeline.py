@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatch
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -64,8 +65,11 @@ class Watch:
         self.calibrated = done
 
 
+_task = cache(partial(embedded_text.task, SMALL))
+
+
 def job(base: Base, questions: int = 0, epochs: tuple[int, int] = (2, 4), **overrides: Any) -> Job:
-    task = embedded_text.task(SMALL, questions)
+    task = _task(questions)
     # of so few trials each is to know the one before
     common: dict[str, Any] = {
         "budget": BUDGET,
