@@ -4,7 +4,8 @@ import copy
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from froc.audit import keys
+from froc.audit.api import report, verify
+from froc.data.splits import Sealed
 from froc.errors import InputError
 from froc.measuring.measurement import measurement
 from froc.models import determinism
@@ -22,18 +26,25 @@ from froc.models.determinism import cumulated, deterministic
 from froc.models.memory_needs import needs, needs_of_devices, refuse_too_large
 from froc.plan_identity import identity
 from froc.plugins import find
+from froc.search.executors import Executor
+from froc.search.executors.inline import Inline
+from froc.search.executors.processes import Processes
+from froc.search.job import runner_of
 from froc.search.pipeline import run
 from froc.search.run_folder import Folder
 from froc.search.trial.outcome import Outcome, TrialSpec
 from froc.search.trial.runner import TrialRunner
 from froc.training.method import Method
 from tests.pretend_cuda import device
+from tests.pretend_cuda.on_device.works import Trial
+from tests.search.test_executors import recipe
 from tests.search.test_pipeline import Watch, job
 
 if TYPE_CHECKING:
-    from froc.data.splits import Sealed, SearchView
+    from froc.data.splits import SearchView
     from froc.models.base import Base
 
+Workers = Callable[[Callable[[], TrialRunner]], Executor]
 SHORT = {"lr": 1e-3, "epochs": 1, "rounds": 1}
 NEAR: dict[str, Any] = {"budget": {"forgetting": 0.9, "utility": 0.9}, "allow_vacuous": True}
 PROBABILITY = dict.fromkeys(("forgetting", "utility"), measurement("probability"))
@@ -143,12 +154,15 @@ def test_a_model_on_several_devices_does_what_it_does_on_one(
     ]
 
 
-def searched(base: "Base", out: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> dict[str, bytes]:
+def searched(
+    base: "Base", out: Path, monkeypatch: pytest.MonkeyPatch, workers: Workers = Inline, **settings: Any
+) -> dict[str, bytes]:
     """The files of a search that nothing may change."""
     monkeypatch.setenv("FROC_STATE", str(out.with_suffix(".state")))
     base.restore()
     # a job's engine would train in bfloat16 on cuda
-    made = replace(job(base, trials=2, candidates=2, epochs=(1, 1), **settings), engine=Engine())
+    common: dict[str, Any] = {"trials": 2, "candidates": 2, "epochs": (1, 1)}
+    made = replace(job(base, **(common | settings)), engine=Engine(), workers=workers)
     run(made, out, Watch())
     folder = Folder(out)
     files = {
@@ -201,3 +215,63 @@ def test_bench_says_what_each_device_needs(small: Path) -> None:
     refuse_too_large(spread)
     with pytest.raises(InputError, match="cuda:0 has"):
         refuse_too_large(spread, torch.device("cuda:0"), 1)
+
+
+# whole searches
+
+PLAIN: dict[str, Any] = {"parallel": 2, "sweep": False, **NEAR}
+
+
+@pytest.fixture(scope="module")
+def plain(on_cuda: "Base", tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What a search in one process comes to where nothing disturbs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        return searched(on_cuda, tmp_path_factory.mktemp("plain") / "run", patch, **PLAIN)
+
+
+def test_too_little_memory_at_calibration_is_one_sentence_and_the_same_command_goes_on(
+    on_cuda: "Base", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain: Mapping[str, bytes]
+) -> None:
+    """The opening is counted once, and the certificate is that of a run that was not disturbed."""
+    opened = Sealed.open
+
+    def with_nothing_left(sealed: Sealed, seal: Mapping[str, Any]) -> Any:
+        device.limit(device.allocated())
+        return opened(sealed, seal)
+
+    folder = Folder(tmp_path / "run")
+    monkeypatch.setattr(Sealed, "open", with_nothing_left)
+    with pytest.raises(
+        InputError, match=r"not enough memory for .*; free some .* run the same command again"
+    ) as refusal:
+        searched(on_cuda, folder.path, monkeypatch, **PLAIN)
+    assert "\n" not in str(refusal.value)
+    assert folder.read(folder.certificate) is None
+    sealed = folder.seal.read_bytes()
+    monkeypatch.setattr(Sealed, "open", opened)
+    device.limit(None)
+    assert searched(on_cuda, folder.path, monkeypatch, **PLAIN) == plain
+    assert folder.seal.read_bytes() == sealed
+    assert json.loads(folder.certificate.read_text())["opening"]["number"] == 1
+
+
+def test_two_workers_on_two_devices_search_and_their_report_verifies(
+    on_cuda: "Base", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain: Mapping[str, bytes]
+) -> None:
+    """Each computes on its own device alone; the certificate is one process's, and what is derived from it holds without the model."""
+    made, out, meeting = replace(job(on_cuda, **PLAIN), engine=Engine()), tmp_path / "run", tmp_path / "meeting"
+    meeting.mkdir()
+    workers = Processes(replace(recipe(made), autocast="off"), ["cuda:0", "cuda:1"])
+    with closing(workers):
+        done = sorted(workers.each([Trial(meeting), Trial(meeting)]))
+        assert searched(on_cuda, out, monkeypatch, lambda _: workers, **PLAIN) == plain
+    assert [place for place, _, _ in done] == ["cuda:0", "cuda:1"]
+    (alone,) = runner_of(made).run([TrialSpec("npo", {"lr": 1e-3, "epochs": 1}, 1)], [lambda *_: False])
+    for number, (_, held, means) in enumerate(done):
+        assert held[number] > 0
+        assert held[1 - number] == 0
+        assert means == alone.ended[0].means
+    keys.keygen(tmp_path / "key", None)
+    bundle = report(out, key=tmp_path / "key", out=tmp_path, allow_small_sample=True).bundle
+    result = verify(bundle, key=tmp_path / "key.pub", model=out / "model")
+    assert (result.verdict, result.model_checked) == ("PASS", True)

@@ -1,4 +1,4 @@
-"""Ways to train on the device: adapters over a bfloat16 base, float16 with loss scaling, checkpointing, packs, saves, two devices."""
+"""Ways to train on the device: adapters over a bfloat16 base, float16 with loss scaling, checkpointing, packs, saves."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -18,14 +18,11 @@ from froc.models.batches import Encoded, Stack
 from froc.models.compute import Engine
 from froc.models.forward import Pass
 from froc.plugins import make
-from froc.search.executors import WorkerSpec
-from froc.search.executors.processes import Processes
 from froc.search.trial.outcome import Outcome, TrialSpec
 from froc.search.trial.runner import TrialRunner
 from froc.training import optimiser
 from froc.training.checkpoint import Saver
 from tests.pretend_cuda import device
-from tests.pretend_cuda.on_device.works import Trial
 
 SPEC = TrialSpec("npo", {"lr": 1e-3, "epochs": 1}, 1)
 
@@ -160,24 +157,3 @@ def test_a_model_is_saved_from_the_device(on_cuda: Base, runner_of: Callable[...
     weights = _trained(runner_of(on_cuda))[0][1]
     save(on_cuda, tmp_path)
     assert all(torch.equal(load(str(tmp_path), device="cpu").trainable.parameters()[n], v) for n, v in weights.items())
-
-
-def test_workers_compute_on_two_devices(
-    on_cuda: Base, parts: tuple[SearchView, Any], runner_of: Callable[..., TrialRunner], tmp_path: Path
-) -> None:
-    runner = runner_of(on_cuda)
-    spec = WorkerSpec(
-        model=on_cuda.name, digest=on_cuda.digest, dtype="float32", train="full", members=1, view=parts[0],
-        measures=runner.measures, batch=16, seed=0, limits=runner.limits, swept=False,
-    )  # fmt: skip
-    executor = Processes(spec, ["cuda:0", "cuda:1"])
-    try:
-        done = sorted(executor.each([Trial(tmp_path), Trial(tmp_path)]))
-    finally:
-        executor.close()
-    assert [place for place, _, _ in done] == ["cuda:0", "cuda:1"]
-    for number, (_, held, means) in enumerate(done):
-        # nothing lies on the other worker's device
-        assert held[number] > 0
-        assert held[1 - number] == 0
-        assert means == _trained(runner)[0][0].ended[0].means
