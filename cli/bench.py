@@ -86,6 +86,7 @@ def bench(
     # what can be wrong without torch was refused
     extras.require("search")
     words.messages.print("[dim]loading PyTorch ...[/]")
+    from froc.models import nf4
     from froc.models.memory_needs import needs_of_devices, refuse_too_large
     from froc.search.trial import throughput
     from froc.search.trial.memory_table import memory_table
@@ -136,7 +137,7 @@ def bench(
     facts = {
         "model": job.base.name.rstrip("/").rpartition("/")[2], "digest": job.base.digest[:12], "device": str(job.base.device),
         "dtype": str(next(job.base.model.parameters()).dtype).removeprefix("torch."),
-        "parameters": sum(p.numel() for n, p in job.base.model.named_parameters() if "lora_" not in n),
+        "parameters": nf4.count(job.base.model),
         "batch": batch, "train": train, "pack": pack, "sweep": sweep, "compiled": compiled, "checkpointing": checkpointing,
         "forget_rows": len(job.view.forget), "search_queries": {r: len(queries) for r, queries in job.view.queries.items()},
         "memory": memory.document,

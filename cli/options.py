@@ -235,7 +235,7 @@ Batch = Annotated[int, typer.Option(help="Forget rows per optimiser step.", rich
 Train = Annotated[
     str,
     typer.Option(
-        help="What trials may change: full, layers:last=2, or lora:rank=8 (adapters, then merged; docs/engine.md for experts).",
+        help="What trials may change: full, layers:last=2, or lora:rank=8 (adapters, then merged; lora:rank=8,bits=4 over a base in NF4; docs/engine.md).",
         rich_help_panel=TRAINING,
     ),
 ]

@@ -13,6 +13,7 @@ EXTRAS = {
     "tokenizers": "search",
     "torch": "search",
     "transformers": "search",
+    "bitsandbytes": "nf4",
     "matplotlib": "figures",
     "huggingface_hub": "export",
     "psycopg": "postgresql",

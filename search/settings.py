@@ -10,6 +10,7 @@ from froc import procedures
 from froc.bounds import Bound
 from froc.data.task import RISKS, request_of
 from froc.errors import InputError
+from froc.extras import require
 from froc.measuring.measurement import Measurement, named
 from froc.measuring.measurement import written as as_written
 from froc.models.training_options import MEASURING, OPTIMIZERS, PRECISIONS, read_scope
@@ -129,7 +130,8 @@ class Settings:
             raise InputError(f"--until {self.until} is not known; there are: {', '.join(UNTIL)}")
         if self.candidates is not None and self.candidates < 1:
             raise InputError("candidates must be at least 1")
-        read_scope(self.train, self.pack)
+        if "bits" in read_scope(self.train, self.pack)[1]:
+            require("nf4")
         if self.autocast is not None:
             pick("precision", dict.fromkeys(PRECISIONS), self.autocast)
         pick("optimizer", dict.fromkeys(OPTIMIZERS), self.optimizer)

@@ -50,7 +50,7 @@ ON_DEVICE = ROOT / "tests" / "pretend_cuda" / "on_device"
 EXPECTED_SKIPS = (
     r"the (logs|TOFU files) are not at hand$", r"openssl is not installed", r"SoftHSM2, .* is not installed$",
     r"no PostgreSQL server is installed", r"python-pkcs11 is not installed", r"torch was built without oneDNN$",
-    r"torchao is not installed$", r"no browser", r"not a git checkout$", r"no pretend CUDA: ",
+    r"(torchao|bitsandbytes) is not installed$", r"no browser", r"not a git checkout$", r"no pretend CUDA: ",
 )  # fmt: skip
 """What a machine may lack: reasons, as patterns. Whatever else is skipped fails the run."""
 

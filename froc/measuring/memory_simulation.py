@@ -19,6 +19,7 @@ from froc.models.base import Base
 from froc.models.batches import encode
 from froc.models.device_room import room_on_meta
 from froc.models.memory_needs import MemoryNeeds
+from froc.models.nf4 import held
 from froc.models.trainable import Full
 
 STEPS = 2
@@ -35,7 +36,7 @@ def needs_of_measuring(base: Base, view: SearchView, risk: str, measurement: Mea
     queries = {risk: _longest(base, view, view.queries[risk])}
     tensors = [*base.model.parameters(), *base.model.buffers()]
     copies: Mapping[str, Tensor] = base.trainable.base_values() if isinstance(base.trainable, Full) else {}
-    weights, copy = (sum(t.nbytes for t in group) for group in (base.model.parameters(), copies.values()))
+    weights, copy = (sum(t.nbytes for t in group) for group in (held(base.model), copies.values()))
     with _without_warnings(), room_on_meta(free), counted([*tensors, *copies.values()]) as allocations:
         made = probes(base, queries, {risk: measurement}, view)
         allocations.reset_peak()

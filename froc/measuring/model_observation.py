@@ -22,6 +22,7 @@ from froc.models.generation import greedy_answers
 from froc.models.hooks import blocks
 from froc.models.likelihood import token_nll
 from froc.models.memory import measured_in_rows
+from froc.models.nf4 import unpacked
 
 BATCH_ROWS = 256
 VERBATIM = 128
@@ -186,6 +187,11 @@ def _continued(
 
 def _gradients(model: PreTrainedModel, rows: Sequence[Encoded]) -> NDArray[np.float64]:
     """(n,) Euclidean norm over all parameters of the gradient of each row's mean loss; one backward pass a row."""
+    with unpacked(model):
+        return _gradient_norms(model, rows)
+
+
+def _gradient_norms(model: PreTrainedModel, rows: Sequence[Encoded]) -> NDArray[np.float64]:
     trained = {name: p for name, p in model.named_parameters() if p.dtype.is_floating_point}
     before = {name: p.requires_grad for name, p in trained.items()}
     stack = Stack(rows, next(model.parameters()).device)

@@ -6,6 +6,7 @@
     weights_digest                 one digest of a model's weights, read from files without torch
     trainable                      which parameters trials may change: all, some layers, LoRA adapters
     adapter_layers  experts        peft's layers in a model; mixtures of experts: what adapters change, and the router
+    nf4                            frozen linear layers held in four bits
     batches  forward  hooks  likelihood   rows as tensors; one pass; reading and changing hidden states; log-probabilities
     narrowing                      which models may process the predicting positions only
     generation                     answers that a model writes

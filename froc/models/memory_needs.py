@@ -16,6 +16,7 @@ from torch import Tensor
 from froc.errors import InputError
 from froc.models.base import Base
 from froc.models.hooks import blocks, blocks_path
+from froc.models.nf4 import held
 from froc.models.trainable import Full
 
 GB = 10**9
@@ -62,7 +63,7 @@ def needs(base: Base) -> MemoryNeeds:
     """Of a loaded model as `--train` has prepared it."""
     scope = base.trainable
     trained = [p for adapter in range(scope.n_adapters) for p in scope.parameters(adapter).values()]
-    return _of(_bytes(base.model.parameters()), _bytes(trained), copied=isinstance(scope, Full))
+    return _of(_bytes(held(base.model)), _bytes(trained), copied=isinstance(scope, Full))
 
 
 def needs_of_devices(base: Base) -> dict[str, MemoryNeeds]:
@@ -74,7 +75,7 @@ def needs_of_devices(base: Base) -> dict[str, MemoryNeeds]:
     def on(device: torch.device, tensors: Iterable[Any]) -> int:
         return _bytes(tensor for tensor in tensors if tensor.device == device)
 
-    return {str(d): _of(on(d, base.model.parameters()), on(d, trained), copied=copied) for d in base.devices}
+    return {str(d): _of(on(d, held(base.model)), on(d, trained), copied=copied) for d in base.devices}
 
 
 def alternatives(base: Base, rank: int = 16, last: int = 4) -> Mapping[str, MemoryNeeds]:

@@ -8,7 +8,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from froc import hashing
 from froc.errors import InputError
+from froc.models import nf4
 from froc.models.adapter_layers import adapted_layers, insert_adapters, plain_name
 from froc.models.device_room import copied, on_host
 from froc.models.hooks import blocks, blocks_path
@@ -180,15 +181,17 @@ class Lora(TrainableParameters):
     """Low-rank adapters on every linear layer of the blocks, float32 or wider; the base is frozen (Hu et al. 2106.09685).
 
     Of a mixture of experts, adapters change the linear layers and the experts, but not the routers. experts, router: whether
-    these are changed.
+    these are changed. bits: 4 to hold the adapted linear layers in NF4 (`froc.models.nf4`).
     """
 
     def __init__(
         self, model: PreTrainedModel, *, rank: int = 8, alpha: int = 16, n_adapters: int = 1, experts: bool = True,
-        router: bool = False,
+        router: bool = False, bits: int | None = None,
     ) -> None:  # fmt: skip
         self.n_adapters, self._model = n_adapters, model
         model.requires_grad_(False)
+        if bits is not None and not any(type(module) is torch.nn.Linear for module in blocks(model).modules()):
+            raise InputError("bits=4 holds linear layers in four bits, and this model has none; leave bits out")
         insert_adapters(model, {"r": rank, "lora_alpha": alpha}, n_adapters, experts=experts, router=router)
         self._layers, self._weights = adapted_layers(model, self)
         self._base_names = {id(layer): name for name, layer in self._weights.items()}
@@ -197,6 +200,9 @@ class Lora(TrainableParameters):
             for parameter in self.parameters(adapter_index).values():
                 # peft gives them the base's type: in bfloat16 nearly every step of a usual length rounds to nothing
                 parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
+        if bits is not None:
+            bases = [layer.get_base_layer() for layer in self._layers.values()]
+            nf4.pack(base for base in bases if type(base) is torch.nn.Linear)
         self.reset(0)
 
     def parameters(self, adapter_index: int = 0) -> dict[str, Parameter]:
@@ -241,15 +247,24 @@ class Lora(TrainableParameters):
         """The base's state dict with the first adapter's change added to each adapted weight."""
         state = {}
         for name, value in self._model.state_dict().items():
-            if ".lora_" in name:
-                continue
-            plain = plain_name(name)
-            layer = self._weights.get(plain)
+            if ".lora_" not in name:
+                state[plain_name(name)] = value
+        for name, layer in self._weights.items():
+            if nf4.is_packed(layer.get_base_layer()):
+                state[name] = nf4.weight(layer.get_base_layer())
             # weights without a change are kept bit by bit; adding 0 would change -0.0
-            if layer is not None and layer.lora_B["m0"].weight.any():
-                value = value + layer.get_delta_weight("m0").to(value)
-            state[plain] = value
+            if layer.lora_B["m0"].weight.any():
+                state[name] = state[name] + layer.get_delta_weight("m0").to(state[name])
         return state
+
+    @contextmanager
+    def temporarily_merged(self, model: PreTrainedModel, *, change: bool) -> Iterator[PreTrainedModel]:
+        """Context manager: as above; where it is changed, all of the model has plain weights meanwhile."""
+        with (
+            nf4.unpacked(model) if change else nullcontext(),
+            super().temporarily_merged(model, change=change) as merged,
+        ):
+            yield merged
 
     @torch.no_grad()
     def merge(self) -> None:
@@ -300,7 +315,8 @@ def parse(text: str, model: PreTrainedModel, n_adapters: int = 1) -> TrainablePa
         rank = numbers.get("rank", 8)
         experts, router = bool(numbers.get("experts", 1)), bool(numbers.get("router", 0))
         return Lora(
-            model, rank=rank, alpha=numbers.get("alpha", 2 * rank), n_adapters=n_adapters, experts=experts, router=router
+            model, rank=rank, alpha=numbers.get("alpha", 2 * rank), n_adapters=n_adapters, experts=experts, router=router,
+            bits=numbers.get("bits"),
         )  # fmt: skip
     return Full(model, _within(model, numbers) if kind == "layers" else "")
 

@@ -18,7 +18,7 @@ SWITCHES = ("experts", "router")
 
 
 def read_scope(text: str, n_adapters: int = 1) -> tuple[str, dict[str, int]]:
-    """Kind and numbers of a scope, from texts such as `full`, `layers:last=2` or `lora:rank=8`; InputError for other texts.
+    """Kind and numbers of a scope, from texts such as `full`, `layers:last=2` or `lora:rank=8,bits=4`; InputError for other texts.
 
     n_adapters: number of adapters trained in the same passes; above 1 for `lora` only.
 
@@ -31,9 +31,11 @@ def read_scope(text: str, n_adapters: int = 1) -> tuple[str, dict[str, int]]:
         numbers = {name: int(value) for name, value in options.items()}
     except ValueError as error:
         raise InputError(f"--train {text} is not understood; write full, layers:last=2 or lora:rank=8") from error
-    allowed = {"full": set(), "layers": {"first", "last"}, "lora": {"rank", "alpha", *SWITCHES}}.get(kind)
+    allowed = {"full": set(), "layers": {"first", "last"}, "lora": {"rank", "alpha", "bits", *SWITCHES}}.get(kind)
     bad = allowed is None or not set(numbers) <= allowed
     bad = bad or any(value not in (0, 1) if name in SWITCHES else value < 1 for name, value in numbers.items())
+    if numbers.get("bits", 4) != 4:
+        raise InputError(f"--train {text}: a frozen base is held in 4 bits (NF4); write bits=4, or leave bits out")
     if bad or (kind == "layers" and len(numbers) != 1):
         raise InputError(f"--train {text} is not understood; write full, layers:last=2 or lora:rank=8")
     if n_adapters > 1 and kind != "lora":

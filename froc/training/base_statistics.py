@@ -25,6 +25,7 @@ from froc.models.forward import Forward, Pass
 from froc.models.hooks import blocks
 from froc.models.likelihood import widened
 from froc.models.memory import measured_in_rows
+from froc.models.nf4 import unpacked
 from froc.models.trainable import Full
 from froc.training.token_distribution import TokenDistribution
 
@@ -311,6 +312,11 @@ def _aligned(reference: BaseStatistics, size: int) -> Tensor:
     Gradients are of the mean NLL with respect to the last block's weights: the effect of a step on a row on the retain
     rows, to first order.
     """
+    with unpacked(reference.base.model):
+        return _plain_aligned(reference, size)
+
+
+def _plain_aligned(reference: BaseStatistics, size: int) -> Tensor:
     model = reference.base.model
     block = {n: p for n, p in blocks(model)[-1].named_parameters() if "lora_" not in n}
     mean = reference.mean_gradient("retain", block, size, ALIGNED)

@@ -16,6 +16,7 @@ from froc.models.base import Base
 from froc.models.compute import Engine
 from froc.models.memory_needs import MemoryNeeds, moment_bytes
 from froc.models.narrowing import narrow_alike
+from froc.models.nf4 import held
 from froc.models.trainable import Full, parse
 from froc.training.base_statistics import BaseStatistics, Role, TrainingRows
 from froc.training.loop import train_pack
@@ -95,7 +96,7 @@ class Simulation:
                 for k in range(self._n_adapters)
             ]
             train_pack(self.base, runs, engine)
-        weights, copy, trained = _bytes(model.parameters()), _bytes(copies), sum(run.trained for run in runs)
+        weights, copy, trained = _bytes(held(model)), _bytes(copies), sum(run.trained for run in runs)
         moments = moment_bytes(engine.optimizer, sum(run.n_trained for run in runs), trained)
         rest = allocations.peak - weights - copy - trained - moments
         return MemoryNeeds(weights, copy, trained, moments, max(0, rest))
