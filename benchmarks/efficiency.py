@@ -39,9 +39,10 @@ from froc.search.build import cache_folder
 from froc.search.optuna.pruning import TrialPruner
 from froc.search.optuna.space import Spaces, build, choose, suggest
 from froc.search.optuna.study import Study, distribution
+from froc.search.prior_run import PriorRun, first_trials, with_first_trials
 from froc.search.run_folder import TrialRecord
 from froc.search.sealed import ranking
-from froc.search.settings import PARALLEL
+from froc.search.settings import PARALLEL, Settings
 from froc.search.trial.outcome import TrialSpec
 from froc.search.trial.runner import RUNGS, TrialRunner
 from froc.search.trial.sweep import FIRST_QUERIES, NO_SWEEP, Effort, MeasuredPoint, Sweep, SweepPoint
@@ -248,19 +249,26 @@ SEARCHERS = (
 )
 
 
+EARLIER = 30
+"""Trials of a search that another one begins like."""
+
+
 @dataclass(frozen=True)
 class Reached:
-    """Trials and optimiser steps until the goal, or all that were allowed; reached: whether it was."""
+    """Trials and optimiser steps until the goal, or all that were allowed; reached: whether it was. log: the trials."""
 
     trials: int
     steps: int
     reached: bool
+    log: tuple[TrialRecord, ...] = ()
 
 
-def replay(land: Landscape, searcher: Searcher, seed: int, goal: float, most: int) -> Reached:
-    """One search on the landscape, ended as soon as what it would certify is good enough."""
+def replay(
+    land: Landscape, searcher: Searcher, seed: int, goal: float, most: int, first: Sequence[tuple[str, Any]] = ()
+) -> Reached:
+    """One search on the landscape, ended as soon as what it would certify is good enough. first: what it tries first."""
     limits = dict.fromkeys(RISKS, ALPHA)
-    study = Study(None, land.space, limits, sampler=searcher.sampler, pruner=searcher.pruner, seed=seed)
+    study = Study(None, land.space, limits, sampler=searcher.sampler, pruner=searcher.pruner, seed=seed, first=first)
     study.resume([])
     log: list[TrialRecord] = []
     untold: deque[TrialRecord] = deque()
@@ -275,8 +283,16 @@ def replay(land: Landscape, searcher: Searcher, seed: int, goal: float, most: in
         log.append(line)
         done += line.steps
         if line.status == "complete" and _margin(land, log, sums) >= goal:
-            return Reached(number + 1, done, True)
-    return Reached(most, done, False)
+            return Reached(number + 1, done, True, tuple(log))
+    return Reached(most, done, False, tuple(log))
+
+
+def warm_started(land: Landscape, seed: int, goal: float, most: int) -> Reached:
+    """A search like an earlier one of EARLIER trials with another seed, as `froc search --like` begins it."""
+    earlier = replay(land, SEARCHERS[-1], seed + 1000, math.inf, EARLIER).log
+    prior = PriorRun({}, {}, tuple(record for record in earlier if record.status == "complete"))
+    settings = with_first_trials(prior, Settings(dict.fromkeys(RISKS, ALPHA)), land.space)
+    return replay(land, SEARCHERS[-1], seed, goal, most, first_trials(settings.like))
 
 
 def _trial(
@@ -361,7 +377,19 @@ def compare(table: Path, searchers: Sequence[Searcher], seeds: int, most: int) -
         )
     ratio = means[SEARCHERS[-1].name] / means[SEARCHERS[0].name]
     first = float(np.median([replay(land, SEARCHERS[-1], seed, 0.0, most).trials for seed in range(seeds)]))
+    warm = [
+        float(np.median([warm_started(land, seed, goal, most).trials for seed in range(seeds)]))
+        for goal in (0.0, 0.9 * best)
+    ]
+    print(
+        f"\nlike an earlier search of {EARLIER} trials: {warm[0]:.0f} trials until one is certified, {warm[1]:.0f} until the goal, in the median"
+    )
     return {
+        "trials until a search like an earlier one has a certified one": {
+            "value": warm[0],
+            "goal": "<= 2",
+            "holds": warm[0] <= 2,
+        },
         "default's steps over random's": {"value": round(ratio, 3), "goal": "<= 0.333", "holds": ratio <= 1 / 3},
         "trials until the default has a certified one": {"value": first, "goal": "<= 9", "holds": first <= 9},
     }

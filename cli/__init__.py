@@ -5,6 +5,8 @@
     options     options that several commands share
     words       parsing values; printing tables and JSON
     memory      the table of the memory that methods need
+    like        the options of an earlier run, and which ones a user gave
+    plan_signature   signing a plan before its first trial, stamping signatures
     autocast    a warning where --autocast makes training slower
 
 Torch is imported only by commands that train or measure, when they start to work.

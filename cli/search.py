@@ -1,24 +1,24 @@
 """The `search` command and its progress."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from froc.cli import like as like_options
 from froc.cli import options, words
 from froc.cli.autocast import warn_of_slow_autocast
 from froc.cli.memory import print_memory
+from froc.cli.plan_signature import plan_signature
 from froc.cli.show.summary import summary
 from froc.errors import FrocError, InputError, NotCertifiedError
 from froc.measuring import named_risks
+from froc.search import prior_run
 from froc.search.continual import predecessor
 from froc.search.machine import Machine, worker_devices
 from froc.search.progress import ProgressDisplay
 from froc.search.search_options import SearchOptions, search_job, search_settings
-
-if TYPE_CHECKING:
-    from froc.audit.plan_signing import Stamper
 
 EXAMPLES = """[bold]Examples[/]
 
@@ -42,12 +42,15 @@ froc search --budget 0.1 --later 2 --task first/ --out runs/1
 
 froc search --budget 0.1 --budget earlier=0.05 --after runs/1 --earlier first/ --task second/ --out runs/2
 
+froc search --like runs/npo --trials 10 --out runs/npo-again
+
 froc search --budget 0.1 --key signer.pem --tsa https://tsa.example.org/tsr --tsa-root tsa-root.pem
 """
 
 
 def search(
-    budget: options.Budget,
+    context: typer.Context,
+    budget: like_options.Budget = None,
     confidence: options.Confidence = 0.9,
     task: options.Task = None,
     data: options.Data = None,
@@ -76,6 +79,8 @@ def search(
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
+    like: like_options.Like = None,
+    like_task: like_options.LikeTask = None,
     after: options.After = None,
     earlier: options.Earlier = None,
     no_earlier: options.NoEarlier = False,
@@ -247,7 +252,12 @@ def search(
     defined = words.definitions(risk or [])
     previous = predecessor.PredecessorOptions(after, tuple(earlier or ()), no_earlier)
     previous.check()
-    named = named_risks.budgets_of_profile(*words.budgets(budget), profile, defined, previous.risks)
+    explicit = like_options.explicit(context)
+    prior = None if like is None else prior_run.read(like, previous.out(out))
+    if not budget and (prior is None or "profile" in explicit):
+        raise InputError(
+            "give the accepted risk: --budget 0.1, or --like RUN without --profile for that of an earlier run"
+        )
     values: dict[str, Any] = {
         "space": words.spaces(space or []),
         "metrics": words.per_risk(metric or [], "metric", str) | defined,
@@ -258,22 +268,32 @@ def search(
         "trial_timeout": words.seconds(trial_timeout, "trial-timeout"),
         "methods": tuple(name.strip() for name in methods.split(",") if name.strip()),
         "relative": tuple(relative or ()),
-    }
+
+            "confidence": confidence, "trials": trials, "sampler": sampler, "pruner": pruner, "procedure": procedure, "bound": bound,
+            "joint": joint, "candidates": candidates, "share": search_share, "seed": seed, "batch": batch, "openings": openings,
+            "reopen": reopen, "radius": radius, "sequential": sequential, "objective": objective, "train": train, "pack": pack,
+            "sweep": sweep, "autocast": autocast, "measure_dtype": measure_dtype, "optimizer": optimizer, "until": until,
+            "storage": storage, "later": later, "allow_vacuous": allow_vacuous
+        ,
+    }  # fmt: skip
+    if budget:
+        values["budget"] = named_risks.budgets_of_profile(*words.budgets(budget), profile, defined, previous.risks)
+    if prior is not None:
+        values = prior.values(values, explicit)
+        if not quiet:
+            words.messages.print(f"[dim]{words.visible(prior.sentence(explicit))}[/]", soft_wrap=True)
     machine = Machine(
         device, dtype, checkpointing, compiled, executor, workers, worker_gpus, True, attention, deterministic, gpus_per_trial
     )  # fmt: skip
+    place_of = prior_run.places(
+        prior, task=task, model=model, data=data, unit=words.per_risk(unit or [], "unit", str), split_seed=split_seed
+    )  # fmt: skip
     chosen = SearchOptions(
-        out, task, model, data, words.per_risk(unit or [], "unit", str), split_seed, audit_seed, previous, machine, parallel,
-        rebuild_embedded,
+        out, **place_of, audit_seed=audit_seed, predecessor=previous, machine=machine, parallel=parallel,
+        rebuild_embedded=rebuild_embedded, prior=prior, prior_tasks=tuple(like_task or ()),
     )  # fmt: skip
     display = ProgressDisplay(words.messages, quiet)
-    settings = search_settings(
-        chosen, named, display.starting, confidence=confidence, trials=trials, sampler=sampler, pruner=pruner,
-        procedure=procedure, bound=bound, joint=joint, candidates=candidates, share=search_share, seed=seed, batch=batch,
-        openings=openings, reopen=reopen, radius=radius, sequential=sequential, objective=objective, train=train,
-        pack=pack, sweep=sweep, autocast=autocast, measure_dtype=measure_dtype, optimizer=optimizer, until=until, storage=storage, later=later,
-        allow_vacuous=allow_vacuous, **values,
-    )  # fmt: skip
+    settings = search_settings(chosen, values.pop("budget"), display.starting, **values)
     place = chosen.run_folder
     sign_plan = plan_signature(place, key, tsa, tsa_root)
     with display:
@@ -288,32 +308,6 @@ def search(
 
         certificate = run(job, place, display, sign_plan)
     finish(place, certificate, json_, quiet)
-
-
-def plan_signature(out: Path, key: str | None, tsa: str | None, tsa_root: Path | None) -> Callable[[], str] | None:
-    """Signs (and stamps) the plan of the run folder `out` before its first trial; None without a key.
-
-    InputError, before anything is trained, for a key that cannot be used or is not the one that signed the plan.
-    """
-    if key is None:
-        if tsa is not None:
-            raise InputError("--tsa stamps a signature; give the --key that signs the plan")
-        return None
-    from froc.audit.plan_signing import PlanSigner
-
-    return PlanSigner(out, key, words.password(), stamper(tsa, tsa_root)).before_first_trial
-
-
-def stamper(tsa: str | None, root: Path | None) -> "Stamper | None":
-    """Requests a time stamp of a signature from an authority; None if no authority is named."""
-    if tsa is None:
-        return None
-    if root is None:
-        raise InputError("--tsa needs --tsa-root: the authority's root certificate, which its answer is checked with")
-    from froc.audit import timestamps
-
-    trusted = timestamps.Authority(timestamps.read(root))
-    return lambda signature: timestamps.ask(tsa, signature, trusted)
 
 
 def finish(out: Path, certificate: Mapping[str, Any], json_: bool, quiet: bool) -> None:

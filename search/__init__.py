@@ -5,6 +5,7 @@
     machine              where trials are computed: devices, workers, threads
     plan  earlier_plan   what is fixed before the first trial; entries of the plan that a run folder already has
     pipeline  stages     the whole job in order; its stages, each of which starts from the files of the one before
+    prior_run            what `--like` takes from an earlier run: options and first trials, and nothing of its calibration
     positive_control     measuring the base model, first and beside the candidates
     trial_loop           trials in flight and their log, in an order that does not depend on timing
     trial/               one trial: configuration -> unlearned model -> search losses

@@ -12,6 +12,7 @@ from froc.certification.result import Certificate
 from froc.comparison.result import Comparison
 from froc.errors import InputError
 from froc.measuring import named_risks
+from froc.search import prior_run
 from froc.search.continual.predecessor import PredecessorOptions
 from froc.search.machine import Machine
 from froc.search.progress import ProgressDisplay
@@ -76,9 +77,11 @@ class Run:
 
 
 def run(
-    budget: float | Mapping[str, float],
+    budget: float | Mapping[str, float] | None = None,
     *,
     out: Place | None = None,
+    like: Place | None = None,
+    like_task: Sequence[Place] = (),
     task: Place | None = None,
     model: str | None = None,
     data: Place | None = None,
@@ -108,7 +111,9 @@ def run(
 ) -> Run:
     """Search methods and configurations, certify them on sealed queries, pick one and save its model: `froc search` in Python.
 
-    budget: largest accepted risk in (0, 1), one for every risk or by risk.
+    budget: largest accepted risk in (0, 1), one for every risk or by risk; needed without `like`.
+    like: an earlier run, whose options are the defaults and whose best configurations by its search queries are tried first.
+    like_task: task folders that it searched, where they are others than `task`.
     out: run folder, by default `froc-run` (with `after`, that run's name with the next number). A stopped search
         continues in its folder.
     task: task folder, or a benchmark's NAME:PART with its files in `data`; the embedded task by default.
@@ -139,19 +144,28 @@ def run(
                 f"froc.search.run has no setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
             )
     defined = dict(metric or {})
-    every, named = (None, budget) if isinstance(budget, Mapping) else (budget, {})
+    every, named = (None, budget) if isinstance(budget, Mapping) else (budget, dict[str, float]())
     predecessor = PredecessorOptions(_path(after), tuple(Path(folder) for folder in earlier), no_earlier)
     predecessor.check()
+    prior = None if like is None else prior_run.read(Path(like), predecessor.out(_path(out)))
+    places = prior_run.places(
+        prior, task=_path(task), model=model, data=_path(data), unit=dict(unit or {}), split_seed=split_seed
+    )
     chosen = SearchOptions(
-        _path(out), _path(task), model, _path(data), dict(unit or {}), split_seed, audit_seed, predecessor,
-        Machine(device, dtype, checkpointing, compile, executor, workers, worker_gpus, False, attention, deterministic, gpus_per_trial),
-        parallel, rebuild_embedded,
+        _path(out), **places, audit_seed=audit_seed, predecessor=predecessor,
+        machine=Machine(device, dtype, checkpointing, compile, executor, workers, worker_gpus, False, attention, deterministic, gpus_per_trial),
+        parallel=parallel, rebuild_embedded=rebuild_embedded, prior=prior, prior_tasks=tuple(map(Path, like_task)),
     )  # fmt: skip
-    budgets = named_risks.budgets_of_profile(every, named, profile, defined, predecessor.risks)
+    values: dict[str, Any] = {"metrics": defined, "methods": tuple(methods), **settings}
+    if budget is not None:
+        values["budget"] = named_risks.budgets_of_profile(every, named, profile, defined, predecessor.risks)
+    if prior is not None:
+        given = {"budget": budget is not None, "metrics": bool(defined), "methods": tuple(methods) != ("standard",)}
+        values = prior.values(values, {*settings, *(name for name, said in given.items() if said)})
+    elif budget is None:
+        raise InputError("froc.search.run needs a budget such as 0.1, or like=RUN for that of an earlier run")
     with ProgressDisplay(Console(stderr=True, highlight=False), quiet=not progress) as display:
-        checked = search_settings(
-            chosen, budgets, display.starting, metrics=defined, methods=tuple(methods), **settings
-        )
+        checked = search_settings(chosen, values.pop("budget"), display.starting, **values)
         job = search_job(chosen, checked, display.step)
         return Run(chosen.run_folder, Certificate(run_job(job, chosen.run_folder, display)))
 

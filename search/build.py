@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from froc.data.task import Task, Unit
     from froc.search.continual.chain import RunChain
     from froc.search.job import Job
+    from froc.search.prior_run import PriorRun
     from froc.search.settings import Settings
 
 UNSEEDED_AT_DEFAULT = (
     "population", "sample", "weights", "radius", "sequential", "objective", "weighing", "train", "pack", "sweep", "autocast", "measure_dtype", "optimizer",
-    "parallel", "until", "later", "relative", "before",
+    "parallel", "until", "later", "relative", "before", "like",
 )  # fmt: skip
 """Settings that came later: where they are not used, the embedded task's questions stay what they were."""
 
@@ -36,7 +37,8 @@ class Inputs:
     the runs before it removed. questions: seed of the embedded task's queries; by default it follows from the settings, so that
     every plan has its own. label: what query ids are renamed by, empty for the ids of the draw; by default it follows from the draw and
     the base model (`froc.plan_identity.draw_label`). draw: how the run folder's plan
-    divides the queries. loaded: the task that `task` names and its base model, where they were read already.
+    divides the queries. loaded: the task that `task` names and its base model, where they were read already. prior, prior_tasks: see
+    `froc.search.search_options.SearchOptions`.
     """
 
     task: Path | None = None
@@ -51,6 +53,8 @@ class Inputs:
     label: str | None = None
     draw: "Draw" = "by-row"
     loaded: "tuple[Task, str | None] | None" = None
+    prior: "PriorRun | None" = None
+    prior_tasks: Sequence[Path] = ()
 
 
 def build_job(
@@ -71,6 +75,7 @@ def build_job(
     from froc.models import base as models
     from froc.models.compute import Engine
     from froc.plan_identity import draw_label
+    from froc.search import prior_run
     from froc.search.continual import chain as afters
     from froc.search.job import Job
     from froc.search.optuna import space as spaces
@@ -118,7 +123,10 @@ def build_job(
         {risk: measurement.source for risk, measurement in measured.items()},
         settings.later,
         inputs.draw,
+        prior_run.splits_of(settings, task),
     )
+    if inputs.prior is not None:
+        prior_run.refuse_overlap(settings, task, [read_task(path, data)[0] for path in inputs.prior_tasks])
     refuse_unfit(view, measured)
     wants_retrained = _asks_for_retrained(settings.methods)
     if request == 1 and after is None and wants_retrained:
@@ -126,6 +134,8 @@ def build_job(
         view = replace(view, retrained=str(retrained_model))
     methods, notes = spaces.choose(settings.methods, view)
     space = spaces.build(methods, task.space, settings.space)
+    if inputs.prior is not None:
+        settings = prior_run.with_first_trials(inputs.prior, settings, space)
     if settings.sampler == "grid":
         settings = replace(settings, trials=min(settings.trials, spaces.size(space)))
     # where others train, this process only writes what they hand over

@@ -44,7 +44,7 @@ class Job:
 
     external: an unlearned model from elsewhere, which is measured instead of searching for one. after: the run that made the
     base model; original: loads the model before all removals, for the curve alone (None where there is none). progress: is
-    called with (what, done, of) before the first trial. rates: learning rates that were measured, see `froc.search.optuna.learning_rates`.
+    called with (what, done, of) before the first trial. options: content of the run folder's `options.json`. rates: learning rates that were measured, see `froc.search.optuna.learning_rates`.
     """
 
     base: Base
@@ -61,6 +61,7 @@ class Job:
     original: Callable[[], Base | None] | None = None
     progress: Callable[[str, int, int], None] = lambda *_: None
     rates: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def runner_of(job: Job) -> TrialRunner:

@@ -178,6 +178,8 @@ def _prepared(
             },
             notes=tuple(dict.fromkeys((*fitted.notes, *plan.notes))),
         )
+        if job.options:
+            write_json(folder.options, job.options)
         write_json(folder.plan, plan.document)
     if not folder.base_losses.is_file():
         write_table(folder.base_losses, shown.absences)

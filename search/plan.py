@@ -28,7 +28,7 @@ from froc.search.optuna.space import Spaces, written
 from froc.search.settings import Settings, control_of, measures
 
 PACKAGES = ("torch", "transformers", "optuna", "numpy", "scipy", "mapie", "polars")
-OPTIONAL_FIELDS: dict[str, Any] = {"relative": None}
+OPTIONAL_FIELDS: dict[str, Any] = {"relative": None, "like": None}
 """Fields that only plans have which use them."""
 LEGACY_FIELD_DEFAULTS: dict[str, Any] = {"plugins": []}
 """Values of fields that older plans lack, at the top level."""
@@ -183,6 +183,7 @@ def make_plan(
         **({"rates": dict(rates)} if rates else {}),
         **({"given": external_digest} if external_digest else {}),
         **({"after": after.plan_entry} if after else {}),
+        **({"like": dict(settings.like)} if settings.like else {}),
         **({"questions": task.questions} if task.questions is not None else {}),
         **({"tokenizer": known} if (known := vocabulary.judge(task, base.tokenizer)) else {}),
         "environment": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}, **base.environment},

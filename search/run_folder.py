@@ -73,6 +73,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.plan = path / "plan.json"
+        self.options = path / "options.json"
         self.trials = path / "trials.jsonl"
         self.study = path / "study.db"
         self.run_log = path / "run.log"

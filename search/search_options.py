@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from froc.data.task import Task
     from froc.search.job import Job
     from froc.search.settings import Settings
+from froc.errors import InputError
 from froc.search.build import Inputs, build_job, read_task, rebuild_embedded
 from froc.search.machine import Machine, worker_devices
+from froc.search.prior_run import PriorRun, written_options
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class SearchOptions:
 
     predecessor: the run that it goes on after. parallel: packs of trials in flight; by default what the run folder's plan says,
     else the number of workers that were asked for or of GPUs, and at least
-    `froc.search.settings.PARALLEL`. rebuild_embedded: train the embedded task's model anew.
+    `froc.search.settings.PARALLEL`. rebuild_embedded: train the embedded task's model anew. prior: the run that options and first
+    trials are taken from; prior_tasks: folders of tasks that it may have searched, beside the present one.
     """
 
     out: Path | None = None
@@ -38,6 +41,17 @@ class SearchOptions:
     machine: Machine = field(default_factory=Machine)
     parallel: int | None = None
     rebuild_embedded: bool = False
+    prior: PriorRun | None = None
+    prior_tasks: tuple[Path, ...] = ()
+
+    @property
+    def places(self) -> dict[str, Any]:
+        """What the search works on, as `options.json` keeps it: folders from wherever a later call may be made."""
+        named = {"task": self.task, "data": self.data, "model": self.model}
+        return {
+            **{name: str(Path(place).resolve() if Path(place).exists() else place) for name, place in named.items() if place},
+            "unit": dict(self.unit), "split_seed": self.split_seed,
+        }  # fmt: skip
 
     @property
     def run_folder(self) -> Path:
@@ -58,6 +72,12 @@ class SearchOptions:
         from froc.models.model_name import refuse_absent
 
         self.machine.check()
+        if self.prior is not None and self.predecessor.after is not None:
+            raise InputError(
+                "--like and --after contradict each other: what is gone on after chose the base model; leave one of them out"
+            )
+        if self.prior is None and self.prior_tasks:
+            raise InputError("--like-task says what an earlier run searched; give that run: --like RUN")
         named = None if self.loaded is None else self.loaded[1]
         if self.model or named:
             refuse_absent(str(self.model or named))
@@ -78,7 +98,9 @@ def search_settings(
 
     folder = Folder(options.run_folder)
     options.check()
-    settings = Settings(budget=budget, parallel=options.parallel or PARALLEL, **values)
+    like = {} if options.prior is None else options.prior.document
+    parallel = options.parallel or values.pop("parallel", None)
+    settings = Settings(budget=budget, parallel=parallel or PARALLEL, like=like, **values)
     if options.predecessor.after is None:
         settings.check()
     # what can be wrong without torch was refused
@@ -87,7 +109,7 @@ def search_settings(
     settings = replace(
         settings,
         budget=expand_earlier_budget(budget, options.predecessor.read()),
-        parallel=options.parallel or parallel_of(folder) or max(PARALLEL, len(worker_devices(options.machine))),
+        parallel=parallel or parallel_of(folder) or max(PARALLEL, len(worker_devices(options.machine))),
     )
     if options.predecessor.after is not None:
         settings.check()
@@ -97,6 +119,8 @@ def search_settings(
 
 def search_job(options: SearchOptions, settings: "Settings", progress: Callable[[str, int, int], None]) -> "Job":
     """The job of a search, the same for the command and for Python. Raises InputError."""
+    from dataclasses import replace
+
     import torch
 
     from froc.models.device_map import named
@@ -111,8 +135,10 @@ def search_job(options: SearchOptions, settings: "Settings", progress: Callable[
     inputs = Inputs(
         task, options.model, options.data, options.unit, options.split_seed, options.audit_seed, after,
         options.predecessor.earlier, questions=questions_of(folder), label=label_of(folder), draw=draw_of(folder.read(folder.plan)), loaded=options.loaded,
+        prior=options.prior, prior_tasks=options.prior_tasks,
     )  # fmt: skip
     job = build_job(settings, inputs, options.machine, progress)
+    job = replace(job, options=written_options(settings, options.places))
     workers = worker_devices(options.machine)
     if "ray" not in workers:
         devices = named(workers[0]) if workers else []

@@ -49,6 +49,7 @@ class Settings:
     allow_vacuous: go on where the base model itself keeps a budget; nothing is certified then, so no plan says it.
     relative: risks whose budgets are shares of what the base model scores; before: risk -> that score on search queries, once it
     is measured.
+    like: what was taken from an earlier run, as the plan says it; see `froc.search.prior_run`.
     storage: address of a database whose study several drivers share; it may hold a password, so it is never written down.
     objective: what the sampler minimizes: `margin` (the worst risk over its budget),
     `pareto` (the mean loss of each risk) or `froc` (the published score under `weighing`); ranking and certificate are the
@@ -94,6 +95,7 @@ class Settings:
     allow_vacuous: bool = False
     relative: tuple[str, ...] = ()
     before: Mapping[str, float] = field(default_factory=dict)
+    like: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def limits(self) -> dict[str, float]:
@@ -180,6 +182,8 @@ class Settings:
                 raise InputError(f"{name} {count} is too few; give at least 1")
         if abs(self.seed) >= 10**40:
             raise InputError("the seed has more than 40 digits, which no report can hold; give a shorter one")
+        if self.later and self.like:
+            raise InputError("--later holds queries back, and --like moves some to the search; leave one of them out")
         if self.later < 0 or (self.later and "census" in self.population.values()):
             raise InputError(
                 f"--later {self.later} holds queries back; give 0 or more, and no census, which measures all"
@@ -238,7 +242,7 @@ def _settings_fields(plan: Mapping[str, Any], overrides: Mapping[str, str]) -> d
         "sample": {risk: plan["split"]["calibration"][risk] for risk in RISKS if kinds.get(risk) == "sample"},
         "sequential": plan["sequential"], "train": search.get("train", "full"), "pack": search.get("pack", 1),
         "autocast": search.get("autocast"), "measure_dtype": search.get("measure_dtype"), "sweep": False, "optimizer": search.get("optimizer", "adamw"), "later": plan["split"].get("later", 0),
-        "relative": plan.get("relative", ()), "before": plan.get("before", {}),
+        "relative": plan.get("relative", ()), "before": plan.get("before", {}), "like": plan.get("like", {}),
     }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from froc.loss_table import SCALE
 from froc.models.base import read_weights, save, write_weights
 from froc.plan_identity import identity
 from froc.risk.certificate import Candidate, Claim
-from froc.search import positive_control
+from froc.search import positive_control, prior_run
 from froc.search.executors import Executor
 from froc.search.external_model import EXTERNAL_CONFIG
 from froc.search.job import Job, Listener
@@ -88,7 +88,7 @@ def _study(job: Job, plan: Plan, folder: Folder) -> Study:
     settings = job.settings
     kinds: dict[str, Any] = {
         "sampler": settings.sampler, "pruner": settings.pruner, "seed": settings.seed, "objective": settings.objective,
-        "weighing": settings.weighing,
+        "weighing": settings.weighing, "first": prior_run.first_trials(settings.like),
     }  # fmt: skip
     if settings.storage:
         return Shared(settings.storage, identity(plan.document), job.space, settings.steering, **kinds)

@@ -105,7 +105,8 @@ def model(
     """
     from dataclasses import replace
 
-    from froc.cli.search import finish, plan_signature
+    from froc.cli.plan_signature import plan_signature
+    from froc.cli.search import finish
     from froc.models.model_name import refuse_no_folder
     from froc.search import build
     from froc.search.earlier_plan import draw_of, label_of

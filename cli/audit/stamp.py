@@ -54,7 +54,7 @@ def stamp(
     count after their keys have expired or been revoked.
     """
     from froc.audit import countersigning, timestamps
-    from froc.cli.search import stamper
+    from froc.cli.plan_signature import stamper
 
     if sum(option is not None for option in (tsa, requests, responses)) != 1:
         raise InputError("give --tsa with the authority's address, or --requests, or --responses")

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Literal
 
 import polars as pl
@@ -49,6 +50,14 @@ class Source:
 
     pool: str
     unheld: bool = False
+
+
+@dataclass(frozen=True)
+class EarlierSplit:
+    """How an earlier search divided its queries: what it looked at has led to the present search and cannot be sealed for it."""
+
+    split_seed: int
+    share: float
 
 
 def held(row: Row) -> bool:
@@ -132,12 +141,14 @@ def split(
     sources: Mapping[str, Source] | None = None,
     later: int = 0,
     draw: Draw = "by-row",
+    before: Sequence[EarlierSplit] = (),
 ) -> tuple[SearchView, Sealed]:
     """Divide every pool's queries by sampling unit; about the fraction `share` of the units goes to the search.
 
     sample: risk -> number of the other units to seal and measure, the first of the draw; all by default.
     sources: risk -> its queries; by default each pool is a risk.
     later: number of future requests, for each of which about as many sealed units are held back as this run may open.
+    before: earlier searches, see `looked_at`.
 
     Risks of one pool are divided alike, and so are units that two pools share: what the search sees under one risk is
     never in the sample of another.
@@ -161,6 +172,7 @@ def split(
         else:
             every = [q for q in pools[source.pool] if past is None or q.row.key not in past.seen]
             first, second, *_ = divide(every, share, later, risk, draw)
+            first, second = _moved(every, first, second, looked_at(task, source.pool, before))
             second = _of_units(second, (sample or {}).get(risk), draw)
         searched[risk], sealed[risk] = _wanted(first, source), _wanted(second, source)
         sizes = Counter(query.unit for query in _wanted(every, source))
@@ -174,6 +186,42 @@ def split(
     older = (opened_as(task), *({EARLIER: ids(part)} for part in (past.sealed if past else ())))
     counted = Counted(_counted(sealed, sources_by_risk), _counted(searched, sources_by_risk), older=older)
     return view, Sealed(sealed, counted, listed, largest, draw=draw)
+
+
+def looked_at(task: Task, pool: str, before: Sequence[EarlierSplit]) -> frozenset[str]:
+    """Units of a pool that earlier searches would have looked at, whether their tasks had them or not.
+
+    By the hash of the unit alone under their split seeds: the rest is as random a part of the pool as any other, and no loss chooses it.
+    """
+    units = keyed_queries(task, pool) if before else []
+    return frozenset(
+        query.unit
+        for split_before in before
+        for query, placed in zip(
+            units, keyed_queries(replace(task, split_seed=split_before.split_seed), pool), strict=True
+        )
+        if placed.place < split_before.share
+    )
+
+
+def draw_parts(
+    task: Task, pool: str, share: float, later: int, before: Sequence[EarlierSplit] = ()
+) -> tuple[tuple[Query, ...], tuple[Query, ...]]:
+    """What a search may look at of a pool, and all the rest of it."""
+    every = keyed_queries(task, pool)
+    first, *rest = divide(every, share, later, pool)
+    return _moved(every, first, tuple(chain.from_iterable(rest)), looked_at(task, pool, before))
+
+
+def _moved(
+    every: Sequence[Query], first: tuple[Query, ...], second: tuple[Query, ...], units: frozenset[str]
+) -> tuple[tuple[Query, ...], tuple[Query, ...]]:
+    """The two parts once the search has been given these units."""
+    own = {query.unit for query in first} | units
+    return (
+        tuple(query for query in every if query.unit in own) if units else first,
+        tuple(query for query in second if query.unit not in units),
+    )
 
 
 def _counted(queries: Mapping[str, Sequence[Query]], sources: Mapping[str, Source]) -> dict[str, frozenset[str]]:

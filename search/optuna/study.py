@@ -77,12 +77,16 @@ OBJECTIVES: dict[str, Callable[[Mapping[str, float], Weighing], Aim]] = {
 
 
 class Study:
-    """Proposes configurations and learns from their results. path: of `study.db`; None keeps the study in memory."""
+    """Proposes configurations and learns from their results. path: of `study.db`; None keeps the study in memory.
+
+    first: (method, params) of the first trials, for whatever reason they are tried first.
+    """
 
     def __init__(
         self, path: Path | None, space: Spaces, budget: Mapping[str, float], *, sampler: str, pruner: str, seed: int,
-        objective: str = "margin", weighing: Weighing | None = None,
+        objective: str = "margin", weighing: Weighing | None = None, first: Sequence[tuple[str, Mapping[str, Any]]] = (),
     ) -> None:  # fmt: skip
+        self._first = tuple(first)
         self._space, self._budget, self._seed = space, dict(budget), seed
         self._sampler = pick("sampler", SAMPLERS, sampler)
         self._rungs = PruningHistory(pruner, space, budget)
@@ -154,9 +158,11 @@ class Study:
 
         Samplers that model hyperparameters need the same ones in every trial, so each method has a study of its own.
         """
+        if again is None and number < len(self._first):
+            again = self._first[number]
         if self._draws_methods:
             return again
-        method = again[0] if again else self._turn(number)
+        method = again[0] if again else self._turn(number - len(self._first))
         study = self._methods[method]
         draw = random.Random(hashing.derive_seed("explore", self._seed, number))
         away = draw.random() < RANDOM_FRACTION

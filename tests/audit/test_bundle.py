@@ -20,6 +20,7 @@ from froc.audit import keys as signing
 from froc.errors import InputError
 from froc.loss_table import SCHEMA
 from tests.audit import variants
+from tests.audit.conftest import Made, make_run
 
 
 def build(run: Path, keys: Path, now: Any, **more: Any) -> Path:
@@ -301,3 +302,11 @@ def test_what_the_command_says_wrongly_is_not_said_of_the_evidence(
 ) -> None:
     with pytest.raises(InputError, match=words):
         evidence.build(finished, finished.parent, keys / "key", now=now, **more)
+
+
+def test_a_plan_that_took_something_from_an_earlier_run_verifies(keys: Path, tmp_path: Path, now: Any) -> None:
+    like = {"plan": "a" * 64, "trials": "b" * 64, "options": {"trials": 5}, "splits": [], "first": []}
+    run = make_run(tmp_path / "run", more={"like": like})
+    made = Made(build(run, keys, now), run, keys / "key")
+    assert json.loads((made.bundle / "plan.json").read_text(encoding="utf-8"))["like"] == like
+    assert made.verify().verdict == "PASS"

@@ -1,5 +1,6 @@
 """`froc.search` in Python: the command's own work, with a result that prints and plots."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +61,17 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_written(
     with pytest.raises(InputError, match=words):
         froc.search.run(budget, out=tmp_path / "run", **more)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_search_like_an_earlier_one_takes_its_options_and_begins_with_its_best(done: Run, tmp_path: Path) -> None:
+    again = froc.search.run(like=done.out, out=tmp_path / "run", progress=False, seed=4)
+    old, new = (json.loads((place / "plan.json").read_text(encoding="utf-8")) for place in (done.out, again.out))
+    assert new["budget"] == {"forgetting": 0.9, "utility": 0.9}
+    assert (new["search"]["trials"], new["search"]["sweep"], new["search"]["seed"]) == (1, False, 4)
+    (first,) = new["like"]["first"]
+    assert again.trials["method"].to_list() == ["npo"] == [first["method"]]
+    # other queries of the same population, so that nothing is opened twice
+    assert new["questions"] != old["questions"]
+    assert again.certificate.document["opening"]["number"] == 1
+    with pytest.raises(InputError, match="like=RUN"):
+        froc.search.run(out=tmp_path / "none")
