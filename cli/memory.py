@@ -36,7 +36,7 @@ def print_memory(job: "Job", machine: "Machine", progress: Callable[[str], objec
 
 def memory_lines(memory: "MemoryTable") -> Table:
     """Needs in GB of 10^9 bytes by options, and which the device has room for."""
-    there = "" if memory.there is None else f", {memory.there / GB:.3g} GB there"
+    there = "" if memory.device_bytes is None else f", {memory.device_bytes / GB:.3g} GB there"
     of = f"{memory.method}, which needs most" if memory.method else "parameters"
     table = Table(
         title=words.visible(f"memory of {of}, on {memory.device}{there}"), title_justify="left", header_style="bold", box=None

@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from froc.errors import InputError
+from froc.models.training_options import FLASH
 from froc.search.continual import predecessor
-from froc.search.machine import Machine, device_kind, executor_maker, own_device, small_model_workers, worker_devices
+from froc.search.machine import (
+    Machine,
+    device_kind,
+    executor_maker,
+    own_device,
+    refuse_flash,
+    small_model_workers,
+    worker_devices,
+)
 
 if TYPE_CHECKING:
     from froc.data.splits import Draw
@@ -83,6 +92,7 @@ def build_job(
     from froc.training import embedded
 
     crew = worker_devices(machine)
+    refuse_flash(machine.attention, device_kind(machine, crew) if crew else machine.device or models.default_device())
     units = {risk: _unit(kind) for risk, kind in inputs.unit.items()}
     folder, model, data, after = inputs.task, inputs.model, inputs.data, inputs.after
     split_seed, audit_seed, questions, label = inputs.split_seed, inputs.audit_seed, inputs.questions, inputs.label
@@ -142,7 +152,9 @@ def build_job(
     device = "cpu" if crew else own_device(machine)
     dtype = machine.dtype or (models.natural_dtype(device_kind(machine, crew), settings.train) if crew else None)
     scope: Any = {
-        "train": settings.train, "n_adapters": settings.pack, "attention": machine.attention, "deterministic": machine.deterministic
+        "train": settings.train, "n_adapters": settings.pack, "deterministic": machine.deterministic,
+        # what needs a GPU is chosen where the workers are
+        "attention": None if crew and machine.attention == FLASH else machine.attention,
     }  # fmt: skip
     progress("loading the model", 0, 1)
     if after is not None:

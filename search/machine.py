@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from froc.errors import InputError
 from froc.models.determinism import prepare
-from froc.models.training_options import ATTENTIONS, DTYPES
+from froc.models.training_options import ATTENTIONS, DTYPES, FLASH
 
 if TYPE_CHECKING:
     from froc.models.base import Base
@@ -56,6 +56,8 @@ class Machine:
             raise InputError(f"no dtype is called {self.dtype!r}; there are: {', '.join(DTYPES)}")
         if self.attention is not None and self.attention not in ATTENTIONS:
             raise InputError(f"no attention is called {self.attention!r}; there are: {', '.join(ATTENTIONS)}")
+        if self.device is not None:
+            refuse_flash(self.attention, self.device)
         if self.deterministic:
             if self.compiled:
                 raise InputError(
@@ -78,6 +80,14 @@ class Machine:
             raise InputError("--gpus-per-trial is for the GPUs of one machine; leave --executor ray out")
         if self.gpus_per_trial > 1 and self.compiled:
             raise InputError("--gpus-per-trial and --compile do not go together; leave one of the two out")
+
+
+def refuse_flash(attention: str | None, device: str) -> None:
+    """InputError, before a model is loaded, for flash attention where the models will not lie on a GPU."""
+    if attention == FLASH and not device.startswith("cuda"):
+        raise InputError(
+            f"--attention {FLASH} needs an NVIDIA or AMD GPU, and the device is {device}; leave --attention out, or write sdpa"
+        )
 
 
 def worker_devices(machine: Machine) -> list[str]:

@@ -222,7 +222,8 @@ def refuse_other_plan(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         if key not in VOLATILE and before != value:
             inner = ""
             if isinstance(value, dict) and isinstance(before, dict):
-                inner = next((f".{k}" for k, v in value.items() if before.get(k) != v), "")
+                # a field that only one of the two has differs, too
+                inner = next((f".{k}" for k in {**value, **before} if before.get(k) != value.get(k)), "")
             raise InputError(f"the run folder was made by another plan ({key}{inner} differs); choose another --out")
 
 

@@ -28,7 +28,7 @@ class Allocations(TorchDispatchMode):
     """
 
     def __init__(self, present: Iterable[Tensor] = ()) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.live = self.peak = 0
         self._sizes: dict[int, int] = {}
         self._on_host: weakref.WeakSet[Any] = weakref.WeakSet()

@@ -8,9 +8,7 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 
 from froc.errors import InputError
 from froc.models.architecture import agree, few_logits
-from froc.models.training_options import ATTENTIONS
-
-FLASH = "flash_attention_2"
+from froc.models.training_options import ATTENTIONS, FLASH
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,10 @@ MESSAGES = (
     "OUT_OF_DEVICE_MEMORY", "OUT_OF_HOST_MEMORY",  # XPU
 )  # fmt: skip
 """Parts of the messages of a RuntimeError that says that an allocation failed."""
-_ROWS: "WeakKeyDictionary[Any, int]" = WeakKeyDictionary()
-"""Rows per pass that measuring a model was found to have memory for, where it was too little for all."""
+FEWER_PASSES = 16
+"""Passes that measure a model with fewer rows before all are tried again: what took the memory may be gone."""
+_ROWS: "WeakKeyDictionary[Any, tuple[int, int]]" = WeakKeyDictionary()
+"""Rows per pass that measuring a model was found to have memory for, where it was too little for all; and for how many passes."""
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -51,13 +53,16 @@ def with_fewer_rows(rows: int, work: Callable[[int], Result], undo: Callable[[],
 
 
 def measured_in_rows(model: object, rows: int, work: Callable[[int], Result]) -> Result:
-    """`with_fewer_rows` for passes that measure a model; what did not fit once is not tried again on it."""
-    largest = min(rows, _ROWS.get(model, rows))
+    """`with_fewer_rows` for passes that measure a model; what did not fit is not tried on it for the next `FEWER_PASSES`."""
+    fewer, passes = _ROWS.pop(model, (rows, 0))
+    largest = min(rows, fewer)
+    if passes > 1:
+        _ROWS[model] = fewer, passes - 1
 
     def tried(size: int) -> Result:
         result = work(size)
         if size < largest:
-            _ROWS[model] = size
+            _ROWS[model] = size, FEWER_PASSES
         return result
 
     return with_fewer_rows(largest, tried)

@@ -11,7 +11,8 @@ OPTIMIZERS = ("adamw", "adamw8bit")
 """Optimisers of training; the second keeps 8-bit moments and rounds bfloat16 parameters at random."""
 MEASURING = ("float32", "bfloat16")
 """Precisions of matrix products in measuring."""
-ATTENTIONS = ("eager", "sdpa", "flash_attention_2")
+FLASH = "flash_attention_2"
+ATTENTIONS = ("eager", "sdpa", FLASH)
 """Implementations of attention, the slowest first."""
 SWITCHES = ("experts", "router")
 """Parts of a mixture of experts that adapters change (1) or leave alone (0)."""

@@ -165,9 +165,11 @@ def _sobol_configs(fields: Mapping[str, Space], count: int, seed: int) -> list[d
 
 
 def _at(field_space: Space, share: float) -> Any:
-    """The value at a share in [0, 1) of a space."""
+    """The value at a share in [0, 1) of a space; listed numbers count by size, in whatever order they were listed."""
     if isinstance(field_space, Choice):
-        return field_space.options[int(share * len(field_space.options))]
+        options = field_space.options
+        numbers = all(isinstance(option, (int, float)) for option in options)
+        return (sorted(options) if numbers else options)[int(share * len(options))]
     if field_space.integer:
         return int(field_space.low) + int(share * (int(field_space.high) - int(field_space.low) + 1))
     if field_space.log:

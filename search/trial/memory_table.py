@@ -51,7 +51,7 @@ class Options:
 class MemoryTable:
     """Needs by options, those of the command first.
 
-    model, method: names; the method is the one that needs most. there: bytes of the device, if known.
+    model, method: names; the method is the one that needs most. device_bytes: of the device, if known.
     train: what is trained. rows: options as written on the command line, and what the method needs with them. measuring: risk with
     its measurement, and what that needs, options as asked. unknown: methods and measurements that cannot be counted.
     """
@@ -59,7 +59,7 @@ class MemoryTable:
     model: str
     method: str
     device: str
-    there: int | None
+    device_bytes: int | None
     train: str
     rows: tuple[tuple[str, MemoryNeeds], ...]
     unknown: tuple[str, ...] = ()
@@ -69,7 +69,7 @@ class MemoryTable:
     def sentence(self) -> str:
         """What is needed, what is there, and with which options less is needed."""
         first = self.rows[0][1]
-        there = "" if self.there is None else f", {self.there / GB:.3g} there"
+        there = "" if self.device_bytes is None else f", {self.device_bytes / GB:.3g} there"
         less = [
             f"`{options.removesuffix(ON_HOST)}` needs {needs.total / GB:.3g}"
             for options, needs in self.rows[1:]
@@ -82,7 +82,7 @@ class MemoryTable:
 
     def fits(self, needs: MemoryNeeds) -> bool | None:
         """Whether the device has as much; None where its memory is not known."""
-        return None if self.there is None else needs.total <= self.there
+        return None if self.device_bytes is None else needs.total <= self.device_bytes
 
     @property
     def document(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class MemoryTable:
         rows = [{"options": options, **needs.document} for options, needs in self.rows]
         measuring = [{"risk": name, **needs.document} for name, needs in self.measuring]
         return {
-            "method": self.method, "device_bytes": self.there, "options": rows, "measuring": measuring, "unknown": list(self.unknown),
+            "method": self.method, "device_bytes": self.device_bytes, "options": rows, "measuring": measuring, "unknown": list(self.unknown),
         }  # fmt: skip
 
 

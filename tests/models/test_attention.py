@@ -8,10 +8,12 @@ import torch
 from transformers import AttentionInterface
 from transformers.modeling_utils import PreTrainedModel
 
+import froc.search
 from froc.errors import InputError
 from froc.models import architecture, attention
-from froc.models.attention import FLASH, Attention
+from froc.models.attention import Attention
 from froc.models.base import Base, load
+from froc.models.training_options import FLASH
 from froc.search.machine import Machine
 from tests.models.test_architecture import KINDS, write
 
@@ -60,6 +62,15 @@ def test_flash_attention_that_cannot_be_had_is_refused_with_why(
     with pytest.raises(InputError, match=why):
         Attention(FLASH, device, kind, deterministic).check()
     Attention(None, device, kind, deterministic).check()
+
+
+def test_flash_attention_on_a_processor_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="flash_attention_2 needs an NVIDIA or AMD GPU, and the device is cpu"):
+        Machine(attention="flash_attention_2", device="cpu").check()
+    # where no device is named it is known once torch is there; there is no model in this folder
+    with pytest.raises(InputError, match="flash_attention_2 needs an NVIDIA or AMD GPU, and the device is cpu"):
+        froc.search.run(0.1, out=tmp_path / "run", model=str(tmp_path), attention="flash_attention_2", progress=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_unknown_attention_is_refused_without_torch() -> None:

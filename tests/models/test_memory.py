@@ -16,7 +16,7 @@ from froc.measuring.query_losses import losses
 from froc.models import memory
 from froc.models.base import Base
 from froc.models.generation import greedy_answers
-from froc.models.memory import measured_in_rows, out_of_memory, with_fewer_rows
+from froc.models.memory import FEWER_PASSES, measured_in_rows, out_of_memory, with_fewer_rows
 from froc.plugins import make
 from froc.search.executors import attempt
 from froc.search.executors.inline import Inline
@@ -92,6 +92,17 @@ def test_a_model_that_did_not_fit_once_begins_with_what_fitted() -> None:
     assert measured_in_rows(tight, 2, _holding(5, tried)) == 2
     assert measured_in_rows(roomy, 16, _holding(50, tried)) == 16
     assert tried == [16, 8, 4, 4, 2, 16]
+
+
+def test_rows_come_back_once_the_memory_does() -> None:
+    class Model:
+        pass
+
+    model = Model()
+    tried: list[int] = []
+    assert measured_in_rows(model, 16, _holding(5, tried)) == 4
+    sizes = [measured_in_rows(model, 16, _holding(50, tried)) for _ in range(FEWER_PASSES + 2)]
+    assert sizes == [4] * FEWER_PASSES + [16, 16]
 
 
 @pytest.fixture

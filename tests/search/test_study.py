@@ -28,6 +28,7 @@ from froc.search.job import Job
 from froc.search.optuna.space import build, choose
 from froc.search.optuna.study import SAMPLERS, Study
 from froc.search.pipeline import run
+from froc.search.plan import refuse_other_plan
 from froc.search.run_folder import Folder, TrialRecord
 from froc.search.settings import Settings
 from froc.search.trial.outcome import mean
@@ -127,6 +128,12 @@ def test_a_lost_study_is_made_again_with_the_same_values(
     assert run(job(base), out, watch) == finished[1]
     assert watch.started == [3, 4]
     assert trials_in_study(out / "study.db") == trials_in_study(finished[0] / "study.db")
+
+
+def test_a_field_that_only_the_old_plan_has_is_named() -> None:
+    old = {"search": {"trials": 3, "weighing": {"w_f": 0.7}}}
+    with pytest.raises(InputError, match=r"search\.weighing differs"):
+        refuse_other_plan(old, {"search": {"trials": 3, "parallel": 1, "until": "trials", "shared": False}})
 
 
 def test_another_objective_is_another_plan(base: Base, finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

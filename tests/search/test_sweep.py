@@ -311,6 +311,13 @@ def test_a_sealed_variant_must_be_one_of_its_trial(swept: Path, tmp_path: Path, 
         bundle.build(out, tmp_path / "again", swept / "key")
 
 
+def test_the_middle_of_listed_numbers_goes_by_size() -> None:
+    (first,) = first_configs({"epochs": Choice((9, 1, 3)), "lr": Choice((1e-3, 1e-5, 1e-4))}, 1, seed=0)
+    assert first == {"epochs": 3, "lr": 1e-4}
+    (named,) = first_configs({"schedule": Choice(("linear", "cosine", "constant"))}, 1, seed=0)
+    assert named == {"schedule": "cosine"}
+
+
 def test_the_first_start_is_the_middle_and_the_others_cover_a_space_and_every_choice() -> None:
     fields: dict[str, Any] = {
         "lr": Range(1e-4, 1e-2, log=True),

@@ -100,7 +100,7 @@ def test_autocast_and_attention(x: torch.Tensor, y: torch.Tensor) -> None:
 
 
 def _filled(x: torch.Tensor, index: object, value: object) -> None:
-    x[index] = value  # type: ignore[index, assignment]
+    x[index] = value  # type: ignore[index, assignment]  # torch lists what it takes, and takes more
 
 
 @pytest.mark.parametrize(
