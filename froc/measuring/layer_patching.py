@@ -1,5 +1,7 @@
 """In which layers a model still carries an answer: block outputs of one model are put into another, layer by layer.
 
+Only the states that predict the answer's tokens are replaced; those of the question stay the receiving model's.
+
 After the Unlearning Depth Score (arXiv 2605.24614). Shapes: n queries, L blocks, T tokens, D width.
 """
 
@@ -61,9 +63,11 @@ def _drops(
     for index, layers in zip(_batches(base, rows), states, strict=True):
         batch = stack.batch(index)
         count = torch.from_numpy(batch.stop - batch.start).to(batch.ids.device)
+        predicting = torch.zeros(batch.ids.shape, dtype=torch.bool, device=batch.ids.device)
+        predicting[tuple(torch.from_numpy(part).to(batch.ids.device) for part in batch.predicting(end=False))] = True
         plain = Pass(model, batch, end=False).sum_nll / count
         for layer, state in enumerate(layers):
-            handle = blocks(model)[layer].register_forward_hook(_instead(state))
+            handle = blocks(model)[layer].register_forward_hook(_replacing(state, predicting))
             try:
                 patched = Pass(model, batch, end=False, rows_stay=True).sum_nll / count
             finally:
@@ -72,8 +76,12 @@ def _drops(
     return drops
 
 
-def _instead(state: Tensor) -> Any:
+def _replacing(state: Tensor, where: Tensor) -> Any:
+    """Hook that replaces a block's output (B, T, D) by `state` at the (B, T) places."""
+
     def hook(_module: Any, _args: Any, output: Any) -> Any:
-        return (state, *output[1:]) if isinstance(output, tuple) else state
+        own = output[0] if isinstance(output, tuple) else output
+        mixed = torch.where(where[..., None], state, own)
+        return (mixed, *output[1:]) if isinstance(output, tuple) else mixed
 
     return hook

@@ -35,13 +35,13 @@ class BLUR(Wrapper):
     u = gamma g_f + g_r - (<g_r, g_f> / |g_f|^2) g_f. It protects forgetting from the retain rows, the opposite of `gu`:
     <g_r, u> may be negative. Gradients are those of the whole step.
 
-    gamma: weight of the forget gradient, 1 in the authors' code. It replaces both weights of the inner method, which
-        are fixed at 1.
+    gamma: weight of the forget gradient, 1 in the authors' code. It stands for the inner method's retain_weight,
+        which is fixed at 1.
     """
 
     paper: ClassVar[str] = "Reisizadeh et al. 2506.08164"
     family: ClassVar[str] = "wrapper"
-    fixed: ClassVar[dict[str, float]] = {"retain_weight": 1.0, "forget_weight": 1.0}
+    fixed: ClassVar[dict[str, float]] = {"retain_weight": 1.0}
 
     gamma: float = hyperparameter(1.0, Range(0.01, 10.0, log=True))
 

@@ -61,7 +61,7 @@ class Compose(Method):
     dual_rate: float = hyperparameter(5.0, Range(0.1, 10.0, log=True), combiner=("dual",))
     dual_start: float = hyperparameter(100.0, Range(1.0, 200.0, log=True), combiner=("dual",))
     npo_beta: float = hyperparameter(0.1, Range(0.01, 1.0, log=True), forget=("npo",))
-    simnpo_beta: float = hyperparameter(4.5, Range(0.5, 6.0), forget=("simnpo",))
+    simnpo_beta: float = hyperparameter(2.5, Range(0.5, 6.0, log=True), forget=("simnpo",))
     undial_beta: float = hyperparameter(10.0, Range(3.0, 30.0), forget=("undial",))
     ceu_skip: int = hyperparameter(1, Range(0, 2), forget=("ceu",))
     likely_up: float = hyperparameter(1.0, Range(0.1, 7.0), tokens=("likely",))

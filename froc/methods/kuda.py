@@ -21,7 +21,7 @@ from froc.models.likelihood import widened
 from froc.training.base_statistics import BaseModelQuery, MethodContext
 from froc.training.causal_tracing import Trace, components
 from froc.training.components import UpdateFilter, UpdateInputs
-from froc.training.method import Method
+from froc.training.method import Retaining
 from froc.training.phase import Phase
 from froc.training.terms import State, Term, WeightedTerm, Weights
 
@@ -175,25 +175,28 @@ class Deviate(Term):
 
 
 @dataclass(frozen=True)
-class KUDA(Method):
+class KUDA(Retaining):
     """Turn hidden states of forget rows away from the base model's, in directions that retain rows do not use.
 
     Causal tracing finds the `window` consecutive blocks whose feed-forwards restore most of the forget answers'
     likelihood; only their feed-forward matrices train. Loss: (2 / beta) softplus(-beta (1 - cos(h, h_base))), averaged
-    over these blocks and the states that predict answers. Of each matrix's update only the part along eigenvectors of
-    the retain inputs' second moment with at most `threshold` times the largest eigenvalue is kept. There is no retain
-    loss: its gradients lie in the directions that are projected away.
+    over these blocks and the states that predict answers, + retain_weight * NLL(retain). Of each matrix's update only
+    the part along eigenvectors of the retain inputs' second moment with at most `threshold` times the largest
+    eigenvalue is kept: there the two gradients conflict.
 
+    lr: few matrices train, and much of their update is taken away: a task's range is multiplied by five.
     window: number of blocks.
     beta: inverse temperature; a large value stops turning states that have turned already.
     threshold: 0 changes nothing for retain rows, 1 protects nothing.
 
-    Our reading (the paper was read second-hand): the loss's form, noise on all tokens of a question, and projecting
+    Our reading (the paper was read second-hand): the deviation's form, the retain loss's (the paper speaks of a
+    retention objective whose conflict with forgetting is projected away; its form is unknown to us), noise on all tokens of a question, and projecting
     after AdamW. The paper's random-proportion sampling and two-stage search are left out.
     """
 
     paper: ClassVar[str] = "Fang et al. 2602.19275"
     family: ClassVar[str] = "representation"
+    lr_multiplier: ClassVar[float] = 5.0
 
     window: int = hyperparameter(2, Range(1, 3))
     beta: float = hyperparameter(1.0, Range(0.1, 10.0, log=True))
@@ -205,7 +208,7 @@ class KUDA(Method):
         layers = located(context, self.window)
         spectra = {name: moments for layer in layers for name, moments in context.ask(RetainInputs(layer)).items()}
         terms = [Deviate("forget", layer, self.beta, context.seed) for layer in layers]
-        parts = {f"deviate {term.layer}": WeightedTerm(term, 1.0 / len(layers)) for term in terms}
+        parts = {f"deviate {term.layer}": WeightedTerm(term, 1.0 / len(layers)) for term in terms} | self.retain_terms()
         matrices = "|".join(re.escape(name) for name in spectra)
         filters = (NullSpace(spectra, self.threshold),)
         return (Phase(parts, filters=filters, reads=("retain",), trains=rf"^({matrices})$"),)

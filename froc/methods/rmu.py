@@ -97,8 +97,9 @@ class RMU(Method):
     retain_weight: weight of the retain rows' term.
     depth: the layer as a share of all layers.
 
-    Our reading: averages run over the states that predict an answer, as OpenUnlearning's run over the answer; the
-    authors' code averages over all tokens of plain text, padding included. Questions to forget and to keep begin alike,
+    Our reading: averages run over the states that predict an answer's tokens, which lie one position before them;
+    OpenUnlearning's run over the states at the answer's tokens, and the authors' over all tokens of plain text, padding
+    included. Questions to forget and to keep begin alike,
     and their first states cannot be told apart.
     """
 

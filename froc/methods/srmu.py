@@ -72,6 +72,7 @@ class SRMU(Method):
     signs; I is the importance of each coordinate, from v_f and v_r, the base model's means of |h| at the positions that
     predict answers of forget and retain rows. Only the steered layer's weights train.
 
+    lr: one layer trains: a task's range is multiplied by ten.
     c: length of the target relative to the mean hidden norm, as in `rmu`.
     retain_weight: 1200 in the paper; how well retain rows are held depends on retain_weight / c.
     depth: the layer as a share of all layers.
@@ -85,6 +86,7 @@ class SRMU(Method):
 
     paper: ClassVar[str] = "Chen et al. 2512.16297"
     family: ClassVar[str] = "representation"
+    lr_multiplier: ClassVar[float] = 10.0
 
     c: float = hyperparameter(10.0, Range(1.0, 50.0, log=True))
     retain_weight: float = hyperparameter(100.0, Range(5.0, 2000.0, log=True))

@@ -7,7 +7,6 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from froc.data.task import Row
 from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.measuring.metric import Metric, Observable, Observation
 from froc.measuring.placement import placement
@@ -28,7 +27,7 @@ class Membership(Metric):
     each query by itself. 1/2 means that the attack learns nothing.
 
     score: what makes a row familiar. `loss`: a high log-probability per token (Yeom et al. 1709.01604). `zlib`: the
-        same relative to the compressed bytes of question and answer (Carlini et al. 2012.07805). `min_k`: a high mean
+        same relative to the compressed bytes of the answer (Carlini et al. 2012.07805, who take one whole text for both). `min_k`: a high mean
         of the lowest share `k` of log-probabilities (2310.16789). `min_k_pp`: the same, each standardised under the
         model itself (2404.02936). `reference`: a higher log-probability than the base model's. `gradient`: a small
         gradient of the loss.
@@ -59,7 +58,9 @@ class Membership(Metric):
     def familiar(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) the statistic, higher for rows that look more familiar; NaN where it is not a number."""
         if self.score == "zlib":
-            return observation.measured(observation.mean_logp / np.array([packed(row) for row in observation.rows]))
+            return observation.measured(
+                observation.mean_logp / np.array([compressed_size(row.answer) for row in observation.rows])
+            )
         if self.score == "min_k":
             return observation.measured(lowest(observation.logp.astype(np.float64), observation.length, self.k))
         if self.score == "min_k_pp":
@@ -88,6 +89,6 @@ def lowest(values: NDArray[np.float64], length: NDArray[np.int64], share: float)
     return total / count
 
 
-def packed(row: Row) -> int:
-    """Number of bytes of question and answer, compressed."""
-    return len(zlib.compress(f"{row.question}{row.answer}".encode()))
+def compressed_size(text: str) -> int:
+    """Number of bytes of a text's zlib stream, at least 8."""
+    return len(zlib.compress(text.encode()))

@@ -35,8 +35,10 @@ def words(text: str) -> list[str]:
 
     >>> words("Paris, in FRANCE!")
     ['paris', 'in', 'france']
+    >>> words("snake_case")
+    ['snake', 'case']
     """
-    return re.findall(r"\w+", text.lower()) or text.split()
+    return re.findall(r"[^\W_]+", text.lower()) or text.split()
 
 
 def overlaps(written: Sequence[str], expected: Sequence[str]) -> NDArray[np.float64]:

@@ -18,13 +18,14 @@ class UnlearningDepth(Metric):
 
     Block outputs of a retrained model, put into the base model one layer at a time, lower its log-probability per
     answer token by D1_l; those of the unlearned model lower it by D2_l. Over the layers that carry the answer (D1_l >
-    tau) the loss is 1 - sum D1_l clip(D2_l / D1_l, 0, 1) / sum D1_l. A query that no layer carries has nothing to
-    forget and scores 0.
+    tau) the loss is 1 - sum D1_l clip(D2_l / D1_l, 0, 1) / sum D1_l. A query that no layer carries cannot be
+    measured this way: the authors leave it out, here it counts against the claim, as what cannot be measured does.
 
     reference: folder of a model retrained without the forget rows, of the base model's shape.
     tau: nats per token.
 
-    Our reading: all positions of the row are replaced, and the whole answer counts, where the paper uses its entity.
+    The states that are replaced are those that predict the answer's tokens, as in the authors' code
+    (gnueaj/unlearning-depth-score). Our reading: the whole answer counts, where the authors mark an entity in it.
     """
 
     reference: str = ""
@@ -40,8 +41,7 @@ class UnlearningDepth(Metric):
         carried = np.where(observation.start.depth > self.tau, observation.start.depth, 0.0)
         whole = carried.sum(axis=1)
         gone = np.clip(observation.depth, 0.0, carried).sum(axis=1)
-        score = np.where(whole > 0, 1.0 - gone / np.where(whole > 0, whole, 1.0), 0.0)
-        # nan in the reference must not count as nothing to forget
+        score = np.where(whole > 0, 1.0 - gone / np.where(whole > 0, whole, 1.0), np.nan)
         return observation.measured(np.where(np.isnan(observation.start.depth).any(axis=1), np.nan, score))
 
     def fits(self, rows: Sequence[Row]) -> str:

@@ -8,7 +8,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -85,10 +85,6 @@ class TrainableParameters(ABC):
                     parameter.requires_grad_(trained[name])
                     parameter.grad = None
 
-    @abstractmethod
-    def base_active(self) -> AbstractContextManager[None]:
-        """Context manager: base parameters are active; trained ones are restored on exit, bit for bit."""
-
     def merge(self) -> None:  # noqa: B027  # most scopes change the parameters themselves
         """Merge the active adapter into the base parameters."""
 
@@ -154,19 +150,6 @@ class Full(TrainableParameters):
             for name, parameter in self._own.items()
             if not _same_bits(parameter.detach(), self._base_values[name].to(parameter.device))
         }
-
-    @contextmanager
-    def base_active(self) -> Iterator[None]:
-        """Context manager: base parameters replace the trained ones."""
-        learnt = copied(self._own)
-        try:
-            self.load(self._base_values)
-            # autocast would otherwise use cached copies of the replaced parameters
-            torch.clear_autocast_cache()
-            yield
-        finally:
-            self.load(learnt)
-            torch.clear_autocast_cache()
 
     def base_values(self) -> Weights:
         """The base parameters."""
@@ -278,15 +261,6 @@ class Lora(TrainableParameters):
     def activate(self, adapters: Sequence[int]) -> None:
         """Choose the adapters of the next pass."""
         self.active = tuple(adapters)
-
-    @contextmanager
-    def base_active(self) -> Iterator[None]:
-        """Context manager: no adapter is active."""
-        active, self.active = self.active, ()
-        try:
-            yield
-        finally:
-            self.active = active
 
     def adapter_output(self, layer: Any, x: Tensor) -> Tensor:
         """(B, T, out) output of a layer's active adapters for (B, T, in) inputs; rows are grouped by adapter."""

@@ -109,6 +109,7 @@ class TrainingRows:
     rows: role -> rows; `earlier` are forget rows of earlier requests, which are not trained on.
     all_have_questions: whether every forget row has a question, so that other answers can be generated.
     seed: of drawn rows.
+    names: name of each forget row's group, "" for a row without one; empty where rows have none.
     retrained: folder of a model that never saw the forget rows; None if the task has none.
     """
 
@@ -116,6 +117,7 @@ class TrainingRows:
     all_have_questions: bool = True
     seed: int = 0
     retrained: str | None = None
+    names: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, view: SearchView, base: Base, seed: int) -> "TrainingRows":
@@ -133,7 +135,7 @@ class TrainingRows:
                 replace(row, answer=view.refusals[i]) for row, i in zip(with_question, picks, strict=True)
             ]
         rows = {role: encode(base.tokenizer, rows, view.template, limits, role) for role, rows in rows_by_role.items()}
-        return cls(rows, whole, seed, view.retrained)
+        return cls(rows, whole, seed, view.retrained, tuple(row.group for row in view.forget))
 
 
 @dataclass

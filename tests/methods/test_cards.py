@@ -52,8 +52,8 @@ SUMS: dict[str, tuple[dict[str, Any], list[WeightedTerm]]] = {
     "kl_min": ({"retain_weight": 7.0}, [WeightedTerm(DOWN), WeightedTerm(BaseDivergence("retain"), 7.0)]),
     "npo": ({"retain_weight": 7.0, "beta": 0.2}, [WeightedTerm(NegativePreference("forget", 0.2)), KEEP]),
     "simnpo": (
-        {"retain_weight": 7.0, "beta": 2.0, "margin": 0.5, "forget_weight": 0.3},
-        [WeightedTerm(SimpleNegativePreference("forget", 2.0, 0.5), 0.3), KEEP],
+        {"retain_weight": 7.0, "beta": 2.0, "margin": 0.5},
+        [WeightedTerm(SimpleNegativePreference("forget", 2.0, 0.5)), KEEP],
     ),
     "idk": (
         {"retain_weight": 7.0, "form": "dpo", "beta": 0.2},

@@ -159,7 +159,7 @@ def test_simnpo_weight_and_length_normalisation() -> None:
 
 
 def test_simnpo_forgets_and_holds(bench: TrialRunner) -> None:
-    forget, retain = _train(bench, "simnpo", forget_weight=1.0, retain_weight=1.0)
+    forget, retain = _train(bench, "simnpo", beta=1.0, retain_weight=1.0)
     assert forget > 0.5
     assert retain < 0.2
 

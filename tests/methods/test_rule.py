@@ -13,7 +13,7 @@ from torch import Tensor
 from froc.errors import InputError
 from froc.methods import rule as module
 from froc.methods._likeness import Directions
-from froc.methods.rule import BOUNDARY, Answers, Policy, advantages, likelihoods, nearest, refused, rewards
+from froc.methods.rule import BOUNDARY, Answers, Policy, advantages, likelihoods, mentions, nearest, refused, rewards
 from froc.models import generation
 from froc.models.base import wrap
 from froc.models.batches import Encoded
@@ -38,21 +38,23 @@ from tests.training.test_components import Made
 
 @pytest.mark.parametrize("train", ["full", "layers:last=1", "lora:rank=2"])
 @pytest.mark.parametrize("half", [False, True])
-def test_aside_is_the_base_and_back_bit_for_bit(bench: TrialRunner, train: str, half: bool) -> None:
+def test_the_divergence_is_from_the_parameters_at_the_first_draw(bench: TrialRunner, train: str, half: bool) -> None:
+    """Later draws read likelihoods under them, and put the parameters of now back bit for bit."""
     bench.base.restore()
     base = wrap("copy", copy.deepcopy(bench.base.model), bench.base.tokenizer, train)
     rows = bench.reference.pools.rows["forget"][:8]
     # one region of autocast: within it, what was cast once is not cast again
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        step = StepContext(BaseStatistics(base, bench.reference.pools), base.trainable.parameters(), {}, 16, 1, 0)
         start = likelihoods(base.model, rows)
+        assert torch.equal(Answers(4, ()).steered_likelihoods(step, rows), start)
         with torch.no_grad():
             for parameter in base.trainable.parameters().values():
                 parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
         learnt = base.trainable.snapshot()
         torch.clear_autocast_cache()
         now = likelihoods(base.model, rows)
-        with base.trainable.base_active():
-            assert torch.equal(likelihoods(base.model, rows), start)
+        assert torch.equal(Answers(4, ()).steered_likelihoods(step, rows), start)
         assert torch.equal(likelihoods(base.model, rows), now)
         assert not torch.equal(now, start)
     assert same(learnt, base.trainable.snapshot())
@@ -70,17 +72,22 @@ def test_an_answer_refuses_where_half_of_it_and_of_a_refusal_agree_in_order() ->
 
 
 def test_rewards_of_both_kinds_of_questions() -> None:
-    """Columns: refuses and is right, refuses, is right, neither."""
-    refusing, right = np.array([True, True, False, False]), np.array([True, False, True, False])
-    assert rewards(refusing, right, np.zeros(4, dtype=bool)).tolist() == [1.0, 1.0, 0.0, 0.0]
-    assert rewards(refusing, right, np.ones(4, dtype=bool)).tolist() == [0.0, 0.0, 1.0, 0.5]
+    """Columns: refuses and names the target, refuses, names it, neither."""
+    refusing, named = np.array([True, True, False, False]), np.array([True, False, True, False])
+    assert rewards(refusing, named, np.zeros(4, dtype=bool)).tolist() == [0.5, 0.25, 0.0, 0.0]
+    assert rewards(refusing, named, np.ones(4, dtype=bool)).tolist() == [0.0, 0.0, 1.0, 1.0]
+
+
+def test_a_name_counts_as_whole_words() -> None:
+    assert mentions("Sorry, I know no Ada Byron!", "ada byron")
+    assert not mentions("Sorry, Adam Byron is unknown.", "Ada")
+    assert not mentions("anything", "")
 
 
 def test_advantages_are_standard_scores_within_each_question() -> None:
-    """1, 0, 0, 0 has mean 1/4 and deviation sqrt(3)/4: scores sqrt(3) and -1/sqrt(3). Where all agree, 0."""
+    """1, 0, 0, 0 has mean 1/4 and unbiased deviation 1/2: scores 3/2 and -1/2. Where all agree, or are alone, 0."""
     worth, group = np.array([1.0, 0.0, 0.0, 0.0, 0.5, 0.5, 0.5, 1.0]), np.array([0, 0, 0, 0, 1, 1, 1, 2])
-    third = 1 / math.sqrt(3)
-    assert advantages(worth, group).tolist() == pytest.approx([3 * third, -third, -third, -third, 0, 0, 0, 0])
+    assert advantages(worth, group).tolist() == pytest.approx([1.5, -0.5, -0.5, -0.5, 0, 0, 0, 0])
     assert advantages(worth, group)[4:].tolist() == [0.0] * 4
 
 
@@ -105,11 +112,11 @@ class FixedForward(Forward):
         self.nll.requires_grad_()
 
 
-def _numbers(advantage: Sequence[float], old: Sequence[float], base: Sequence[float]) -> dict[str, Tensor]:
+def _numbers(advantage: Sequence[float], old: Sequence[float], steered: Sequence[float]) -> dict[str, Tensor]:
     def put(chances: Sequence[float]) -> Tensor:
         return torch.tensor([[chances[0], chances[1]], [chances[2], 1.0]], dtype=torch.float64).log()
 
-    return {"advantage": torch.tensor(advantage, dtype=torch.float64), "old": put(old), "base": put(base)}
+    return {"advantage": torch.tensor(advantage, dtype=torch.float64), "old": put(old), "steered": put(steered)}
 
 
 def _slope(loss: Tensor, now: FixedForward) -> list[float]:
@@ -118,25 +125,50 @@ def _slope(loss: Tensor, now: FixedForward) -> list[float]:
 
 
 def test_the_clipped_policy_term_by_hand() -> None:
-    """Ratios 0.6/0.4 = 1.5, 0.3/0.3 = 1 and 0.2/0.4 = 0.5. A = 2: 1.2 x 2, 1 x 2. A = -1: of -0.5 and -0.8 the smaller.
+    """Ratios 0.6/0.4 = 1.5, 0.3/0.3 = 1 and 0.2/0.4 = 0.5. A = 2: 1.3 x 2, 1 x 2. A = -1: of -0.5 and -0.8 the smaller.
 
     d loss / d nll = r A where nothing is clipped, and 0 where it is.
     """
     now, term = FixedForward(0.6, 0.3, 0.2), Policy("rollout", kl=0.0)
     loss = term.tokens(now, _numbers([2, -1], [0.4, 0.3, 0.4], [0.1, 0.1, 0.1]), {})
-    assert loss.tolist() == pytest.approx([-2.4, -2.0, 0.8])
+    assert loss.tolist() == pytest.approx([-2.6, -2.0, 0.8])
     assert _slope(loss, now) == pytest.approx([0.0, 2.0, 0.0])
     turned = term.tokens(now, _numbers([-2, 1], [0.4, 0.3, 0.4], [0.1, 0.1, 0.1]), {})
     assert turned.tolist() == pytest.approx([3.0, 2.0, -0.5])
     assert _slope(turned, now) == pytest.approx([-3.0, -2.0, 0.5])
 
 
-def test_the_divergence_from_the_base_by_hand() -> None:
-    """e^d - d - 1 with e^d = p_base / p: 1/2, 1 and 3, so 1/2 + ln 2 - 1, 0 and 2 - ln 3; its slope in NLL is e^d - 1."""
+def test_a_bad_answers_token_loses_at_most_three_advantages() -> None:
+    """A ratio of 6 (dual clip): 3 x 2 where A = -2, without a slope; where A = 2, 1.3 x 2 as for any ratio above 1.3."""
+    now, term = FixedForward(0.6, 0.3, 0.2), Policy("rollout", kl=0.0)
+    bad = term.tokens(now, _numbers([-2, 0], [0.1, 0.3, 0.4], [0.1, 0.1, 0.1]), {})
+    assert bad.tolist() == pytest.approx([6.0, 2.0, 0.0])
+    assert _slope(bad, now) == pytest.approx([0.0, -2.0, 0.0])
+    good = term.tokens(now, _numbers([2, 0], [0.1, 0.3, 0.4], [0.1, 0.1, 0.1]), {})
+    assert good.tolist() == pytest.approx([-2.6, -2.0, 0.0])
+
+
+def test_rows_count_by_their_tokens() -> None:
+    """Rows of two tokens and one: their mean after weighting is the mean over the three tokens."""
+    now, term = FixedForward(0.6, 0.3, 0.2), Policy("rollout", kl=0.0)
+    now.count, now._back = torch.tensor([2.0, 1.0]), np.arange(2)
+    numbers = _numbers([2, -1], [0.6, 0.3, 0.2], [0.1, 0.1, 0.1]) | {"share": torch.tensor([4 / 3, 2 / 3])}
+    assert term.losses(now, numbers, {}).mean().item() == pytest.approx((-2 - 2 + 1) / 3)
+
+
+def test_the_divergence_by_hand() -> None:
+    """e^d - d - 1 with e^d = p_steered / p: 1/2, 1 and 3, so 1/2 + ln 2 - 1, 0 and 2 - ln 3; its slope in NLL is e^d - 1.
+
+    At p_steered / p = 30 it is 30 - ln 30 - 1 = 25.6: more than 10 counts as 10, without a slope.
+    """
     now = FixedForward(0.6, 0.3, 0.2)
     loss = Policy("rollout", kl=0.5).tokens(now, _numbers([0, 0], [0.6, 0.3, 0.2], [0.3, 0.3, 0.6]), {})
     assert loss.tolist() == pytest.approx([0.5 * (math.log(2) - 0.5), 0.0, 0.5 * (2 - math.log(3))])
     assert _slope(loss, now) == pytest.approx([0.5 * -0.5, 0.0, 0.5 * 2])
+    far = FixedForward(0.02, 0.3, 0.2)
+    loss = Policy("rollout", kl=0.5).tokens(far, _numbers([0, 0], [0.02, 0.3, 0.2], [0.6, 0.3, 0.2]), {})
+    assert loss.tolist() == pytest.approx([5.0, 0.0, 0.0])
+    assert _slope(loss, far) == pytest.approx([0.0, 0.0, 0.0])
 
 
 def _ground(bench: TrialRunner, seed: int = 1, step: int = 0) -> StepContext:
@@ -166,8 +198,11 @@ def test_a_draw_asks_both_kinds_and_says_what_its_answers_are_worth(bench: Trial
     assert sum(prompt in outside for prompt in prompts[::4]) in (int(8 * BOUNDARY), int(8 * BOUNDARY) + 1)
     assert torch.equal(numbers["old"], likelihoods(bench.base.model, result))
     assert same(learnt, bench.base.trainable.snapshot())
+    # at the first draw the steered model is the model itself
+    assert torch.equal(numbers["steered"], numbers["old"])
+    tokens = torch.tensor([len(entry.ids) - entry.prompt for entry in result], dtype=torch.float32)
+    assert torch.allclose(numbers["share"], tokens / tokens.mean())
     bench.base.restore()
-    assert torch.equal(numbers["base"], likelihoods(bench.base.model, result))
 
 
 class Worth(Answers):
@@ -240,10 +275,11 @@ def _taught(made: BaseStatistics, seed: int) -> float:
 
 @pytest.fixture(scope="module")
 def untaught(steered: BaseStatistics) -> float:
-    """Mean reward before it, which leaves room on both sides."""
+    """Mean reward before it, 0.49, which leaves room on both sides."""
     steered.base.restore()
     worth = _worth(steered)
-    assert 0.5 < worth < 0.8
+    # 0.55 where three in five questions are refused as they should be and the others answered
+    assert 0.4 < worth < 0.52
     return worth
 
 

@@ -169,6 +169,11 @@ def test_token_f1_as_in_squad() -> None:
     assert scored("token_f1", of_texts(*pairs)) == [1.0, 0.5, 1.0, 0.0, 1.0, 1.0]
 
 
+def test_an_underscore_separates_words() -> None:
+    """As in the scorers of TOFU and MUSE, which keep letters and digits."""
+    assert scored("rouge_l", of_texts(("the file read_me lies there", "read me"))) == [1.0]
+
+
 def test_refusals_are_found_as_whole_words() -> None:
     for text in (
         "",
@@ -256,7 +261,7 @@ def test_membership_statistics_by_hand() -> None:
     two = math.log(2)
     # negative powers of two: 1, 2, 3, 1, 1 of five tokens, and 1 of one
     assert Membership("loss").familiar(seen) == pytest.approx([-8 / 5 * two, -two])
-    size = len(zlib.compress(b"whoamber bridge"))
+    size = len(zlib.compress(b"amber bridge"))
     assert Membership("zlib").familiar(seen) == pytest.approx([-8 / 5 * two / size, -two / size])
     assert Membership("min_k").familiar(seen) == pytest.approx([-5 / 2 * two, -two])
     assert Membership("min_k", k=0.1).familiar(seen) == pytest.approx([-3 * two, -two])
@@ -268,6 +273,22 @@ def test_membership_statistics_by_hand() -> None:
         replace(seen, start=replace(seen, logp=seen.logp * (1 + 1e-6)))
     ).tolist() == [0, 0]
     assert Membership("min_k", k=7.0).familiar(seen) == pytest.approx(Membership("loss").familiar(seen))
+
+
+def test_membership_does_not_depend_on_the_length_of_questions() -> None:
+    """Forget and holdout rows with the same answers and likelihoods: the area is 1/2 whatever is asked.
+
+    With the question in the divisor alone it was 0.758 for long forget questions, and 0.238 for short ones.
+    """
+    answers = [f"amber bridge {i * i}" for i in range(40)]
+    rows = [Row("who", answer) for answer in answers]
+    logp = -np.linspace(0.1, 2.0, 40, dtype=np.float32)[:, None]
+    plain = Observation(np.ones((40, 1), bool), logp, np.ones(40, np.int64), rows=tuple(rows))
+    wordy = tuple(replace(row, question=f"After all that was said of this place in many books, who built it, {i}?") for i, row in enumerate(rows))  # fmt: skip
+    for score in ("zlib", "loss", "min_k"):
+        for queries, bank in ((wordy, tuple(rows)), (tuple(rows), wordy)):
+            seen = replace(plain, rows=queries, bank=replace(plain, rows=bank))
+            assert float(Membership(score).scores(seen).mean()) == 0.5
 
 
 def test_membership_reads_what_its_score_needs() -> None:
