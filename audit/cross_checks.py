@@ -126,6 +126,11 @@ def _plugins(plan: Plan) -> None:
         )
     if plan.plugins is not None and sorted(foreign) != [(entry.kind, entry.name) for entry in plan.plugins]:
         raise VerificationError("plan-plugins", "the plan does not name exactly the code that is not froc's")
+    papers = {f"{kind} {name}" for kind, name in provenance.named(plan.model_dump()) if kind in provenance.PAPERS}
+    if plan.fidelity is not None and plan.fidelity.keys() != papers:
+        raise VerificationError(
+            "plan-fidelity", "the plan does not say of exactly its methods and measurements how true they are"
+        )
 
 
 def _measures_earlier(plan: Plan) -> bool:

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from froc.audit.bundle_files import ENTRY, MANY, METHOD, POINT, RISK, Hex, Name, Stamp, Strict
 from froc.errors import InputError, VerificationError
+from froc.fidelity import Fidelity
 from froc.measuring import measurement_text
 from froc.risk.certificate import Claim
 from froc.risk.claim import MIN_REPORTED_UNITS as MIN_REPORTED_UNITS
@@ -146,6 +147,8 @@ class Plan(Lenient):
     environment: Environment
     # older plans do not list plug-ins
     plugins: list[Outside] | None = Field(default=None, max_length=LONG)
+    # "kind name" -> how true to its paper; older plans do not say it
+    fidelity: dict[str, Fidelity] | None = Field(default=None, max_length=LONG)
     after: AfterPlan | None = None
     # older plans have no control by the base model, and none was ever extended
     control: dict[str, Kind] | None = None

@@ -99,21 +99,25 @@ def _filtered(entries: list[dict[str, Any]], text: str | None) -> list[dict[str,
 
 def _print_lines(entries: list[dict[str, Any]]) -> None:
     """Name, family and summary on one line each, whatever the terminal's width, so that the output can be searched."""
-    name, family = (max((len(str(entry[key])) for entry in entries), default=0) for key in ("name", "family"))
+    name, family, tag = (
+        max((len(str(entry[key])) for entry in entries), default=0) for key in ("name", "family", "fidelity")
+    )
     for entry in entries:
         words.results.print(
-            f"{words.name(entry['name']):<{name}}  {words.visible(entry['family']):<{family}}  {words.visible(entry['summary'])}",
+            f"{words.name(entry['name']):<{name}}  {words.visible(entry['family']):<{family}}  {words.visible(entry['fidelity']):<{tag}}  {words.visible(entry['summary'])}",
             soft_wrap=True,
         )
 
 
 def _table(title: str, entries: list[dict[str, Any]]) -> Table:
     table = Table(title=words.visible(title), title_justify="left", box=None, header_style="bold")
-    for column in ("name", "what it is", "hyperparameters", "source"):
+    tagged = any("fidelity" in entry for entry in entries)
+    for column in ("name", *["true to its paper"] * tagged, "what it is", "hyperparameters", "source"):
         table.add_column(words.visible(column), overflow="fold")
     for entry in entries:
         ranges = ", ".join(f"{key} {value['range']}" for key, value in entry["hyperparameters"].items())
-        table.add_row(words.name(entry["name"]), *map(words.visible, (entry["summary"], ranges, entry["source"])))
+        tag = [entry.get("fidelity", "")] * tagged
+        table.add_row(words.name(entry["name"]), *map(words.visible, (*tag, entry["summary"], ranges, entry["source"])))
     return table
 
 
@@ -122,6 +126,7 @@ def _plugins(package: str, base: str, name: str | None) -> list[dict[str, Any]]:
     import importlib
     import inspect
 
+    from froc import fidelity
     from froc.hyperparameters import spaces
     from froc.plugins import find, names, summary
 
@@ -136,6 +141,7 @@ def _plugins(package: str, base: str, name: str | None) -> list[dict[str, Any]]:
                 "summary": summary(plugin),
                 "doc": inspect.getdoc(plugin) or "",
                 "family": getattr(plugin, "family", ""),
+                **({"fidelity": fidelity.of(plugin)} if hasattr(plugin, "fidelity") else {}),
                 "source": getattr(plugin, "paper", "") or getattr(plugin, "theorem", ""),
                 "hyperparameters": {
                     key: {"range": str(field_space), "default": defaults[key]}
@@ -243,6 +249,10 @@ NAMED: dict[str, Listed] = {
 def _in_full(entry: Mapping[str, Any]) -> str:
     head = f"[bold]{words.name(entry['name'])}[/]  {words.visible(entry['family'])}"
     lines = [*entry["doc"].split("\n"), ""]
+    if "fidelity" in entry:
+        from froc.fidelity import MEANINGS
+
+        lines += [f"{entry['fidelity']}: {MEANINGS[entry['fidelity']]}"]
     if entry["source"]:
         lines += [f"source: {entry['source']}", ""]
     lines += [f"  {key} = {value['default']}   ({value['range']})" for key, value in entry["hyperparameters"].items()]

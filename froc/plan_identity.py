@@ -11,13 +11,14 @@ VOLATILE = (
     "environment",
     "estimand",
     "extends",
+    "fidelity",
     "froc",
     "notes",
     "questions",
     "rates",
     "tokenizer",
 )
-"""Fields in which a resumed run may differ from the one that wrote the plan; `estimand` and `tokenizer` follow from others."""
+"""Fields in which a resumed run may differ from the one that wrote the plan; `estimand`, `fidelity` and `tokenizer` follow from others and the version."""
 
 
 def identity(document: Mapping[str, Any]) -> str:

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from froc import plugins
+from froc import fidelity, plugins
 
 
 @dataclass(frozen=True)
 class Description:
-    """Name, family and summary (first line of the docstring) of a plug-in."""
+    """Name, family, fidelity to its paper (`froc.fidelity`) and summary (first line of the docstring) of a plug-in."""
 
     name: str
     family: str
+    fidelity: str
     summary: str
 
 
@@ -28,7 +29,7 @@ def descriptions(kind_group: str) -> list[Description]:
     package = Path(str(importlib.import_module(kind_group).__file__)).parent
     own = [_described(package / f"{name}.py") for name in plugins.builtin_names(kind_group)]
     others = [
-        Description(name, getattr(loaded, "family", ""), plugins.summary(loaded))
+        Description(name, getattr(loaded, "family", ""), fidelity.of(loaded), plugins.summary(loaded))
         for name in plugins.outside_names(kind_group)
         for loaded in [_loaded(kind_group, name)]
     ]
@@ -45,18 +46,20 @@ def _loaded(kind_group: str, name: str) -> type:
 def _described(source: Path) -> Description:
     """The description of the single class in a file that assigns `family`; TypeError where there is not exactly one."""
     classes = [node for node in ast.parse(source.read_bytes()).body if isinstance(node, ast.ClassDef)]
-    families = [(node, family) for node in classes if (family := _family(node)) is not None]
+    families = [(node, family) for node in classes if (family := _constant(node, "family")) is not None]
     if len(families) != 1:
         raise TypeError(f"{source.name} must have one class with a family, it has {len(families)}")
     node, family = families[0]
-    return Description(source.stem, family, inspect.cleandoc(ast.get_docstring(node) or "").partition("\n")[0])
+    summary = inspect.cleandoc(ast.get_docstring(node) or "").partition("\n")[0]
+    return Description(source.stem, family, _constant(node, "fidelity") or "reading", summary)
 
 
-def _family(node: ast.ClassDef) -> str | None:
+def _constant(node: ast.ClassDef, name: str) -> str | None:
+    """What a class assigns to a name as a constant; None where it does not."""
     for statement in node.body:
         target = statement.targets[0] if isinstance(statement, ast.Assign) else getattr(statement, "target", None)
         value = getattr(statement, "value", None)
-        if isinstance(target, ast.Name) and target.id == "family" and isinstance(value, ast.Constant):
+        if isinstance(target, ast.Name) and target.id == name and isinstance(value, ast.Constant):
             return str(value.value)
     return None
 

@@ -59,6 +59,10 @@ def unknown(plan: Mapping[str, Any]) -> set[tuple[str, str]]:
     return {(kind, name) for kind, name in named(plan) if name not in own[kind]}
 
 
+PAPERS = ("attack", "method", "metric")
+"""Kinds of plug-ins that stand for a paper's."""
+
+
 def outside(plan: Mapping[str, Any]) -> list[dict[str, str]]:
     """Every plug-in of another package that a plan names: kind, name, distribution, version, sha256 and rule; sorted."""
     entries = []

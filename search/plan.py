@@ -7,14 +7,16 @@ from importlib.metadata import version
 from typing import Any, Protocol
 
 import froc
-from froc import provenance, timestamp
+from froc import fidelity, provenance, timestamp
 from froc.bounds import Bound
 from froc.data.splits import Sealed, SearchView, ids
 from froc.data.task import Task, Unit
 from froc.errors import InputError
 from froc.loss_table import SCALE, WEIGHTED
+from froc.measuring.attack import Attack
 from froc.measuring.measurement import Measurement
 from froc.measuring.measurement import written as as_written
+from froc.measuring.metric import Metric
 from froc.models import vocabulary
 from froc.models.base import Base
 from froc.plan_identity import VOLATILE
@@ -26,6 +28,7 @@ from froc.risk.weighted_sum import COMBINED
 from froc.search.earlier_plan import LEGACY_DEFAULTS
 from froc.search.optuna.space import Spaces, written
 from froc.search.settings import Settings, control_of, measures
+from froc.training.method import Method
 
 PACKAGES = ("torch", "transformers", "optuna", "numpy", "scipy", "mapie", "polars")
 OPTIONAL_FIELDS: dict[str, Any] = {"relative": None, "like": None}
@@ -189,7 +192,15 @@ def make_plan(
         "environment": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}, **base.environment},
     }  # fmt: skip
     document["plugins"] = provenance.outside(document)
+    document["fidelity"] = _fidelity(document)
     return Plan(document, claim, candidates, (*task.notes, *notes, *more))
+
+
+def _fidelity(document: Mapping[str, Any]) -> dict[str, str]:
+    """ "kind name" -> how true it is to its paper (`froc.fidelity`), for every method, metric and attack that a plan names."""
+    bases: dict[str, type] = {"attack": Attack, "method": Method, "metric": Metric}
+    named = provenance.named(document)
+    return {f"{kind} {name}": fidelity.of(find(bases[kind], name)) for kind, name in named if kind in provenance.PAPERS}
 
 
 def as_planned(plan: Plan, old: Mapping[str, Any], *, named_bound: bool) -> Plan:

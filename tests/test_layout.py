@@ -31,7 +31,17 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("bounds",),
     ("loss_table", "provenance", "plugin_source", "plan_identity"),
     ("plugins", "atomic"),
-    ("hashing", "hyperparameters", "timestamp", "visible", "extras", "configuration_id", "bytecode", "bounded_file"),
+    (
+        "hashing",
+        "hyperparameters",
+        "timestamp",
+        "visible",
+        "extras",
+        "configuration_id",
+        "bytecode",
+        "bounded_file",
+        "fidelity",
+    ),
     ("errors", "version"),
 )
 """Packages and modules of `froc`; each imports only from floors below its own."""

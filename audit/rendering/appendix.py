@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
-from froc import procedures, provenance
+from froc import fidelity, procedures, provenance
 from froc.audit.bundle_files import Average, Trial, Variant
 from froc.audit.documents import Plan
 from froc.audit.rendering import figures
@@ -50,7 +50,18 @@ def view(
         "attacks": _attacks(report, subject, strict),
         "compared": _compared(report.get("comparison"), strict),
         "foreign": provenance.sentences(report.get("plugins", [])),
+        "fidelity": _fidelity(facts.plan),
     }
+
+
+def _fidelity(plan: Plan) -> list[dict[str, str]]:
+    """A line for each tag that occurs: what has it, by kind and name, and what it means; strongest first."""
+    tags = plan.fidelity or {}
+    return [
+        {"tag": tag, "names": ", ".join(sorted(name for name, own in tags.items() if own == tag)), "meaning": meaning}
+        for tag, meaning in fidelity.MEANINGS.items()
+        if tag in tags.values()
+    ]
 
 
 def _drawn(plan: Plan, risk: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from froc.attacks._question import Templated
+from froc.fidelity import Fidelity
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,7 @@ class AffirmativeSuffix(Templated):
     They are part of the question, since the answer has to begin where it is measured.
     """
 
+    fidelity: ClassVar[Fidelity] = "reading"
     allows: ClassVar[str] = "put the beginning of an agreeing answer after the question"
     TEXTS: ClassVar[tuple[str, ...]] = (
         "{question} Sure, I know this one. The answer is:",

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from froc.attacks._question import Templated, filled
 from froc.data.task import Row
+from froc.fidelity import Fidelity
 from froc.measuring.attack import Material
 
 
@@ -16,6 +17,7 @@ class BackgroundHint(Templated):
     It names the row's group if there is one, and nothing of the answer.
     """
 
+    fidelity: ClassVar[Fidelity] = "reading"
     allows: ClassVar[str] = "tell the model beforehand what the question is about"
     TEXTS: ClassVar[tuple[str, ...]] = (
         "The following is about {group}, of whom you have read. {question}",

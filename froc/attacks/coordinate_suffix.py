@@ -14,6 +14,7 @@ from froc import hashing
 from froc.attacks._hidden_states import GRADIENT_ROWS, batches, nll, sample, slope
 from froc.data.prompts import PromptFormat
 from froc.data.task import Row
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.attack import Attack, Material
 from froc.measuring.metric import Observable, Observation
@@ -41,6 +42,7 @@ class CoordinateSuffix(Attack):
     swaps: swaps tried per step.
     """
 
+    fidelity: ClassVar[Fidelity] = "formula"
     allows: ClassVar[str] = "put optimised tokens after the question"
     hides: ClassVar[frozenset[Observable]] = frozenset({"continued"})
     holds: ClassVar[bool] = True

@@ -6,6 +6,7 @@ from typing import ClassVar
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc.attacks._training import Training
+from froc.fidelity import Fidelity
 from froc.measuring.attack import Material
 
 
@@ -17,6 +18,7 @@ class Drift(Training):
     data sets (MNLI, SST2, GSM8K).
     """
 
+    fidelity: ClassVar[Fidelity] = "reading"
     allows: ClassVar[str] = "train the model for a few steps on rows that have nothing to do with what is forgotten"
 
     def change(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, material: Material) -> None:

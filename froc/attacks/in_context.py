@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from froc.attacks._question import Asking, drawing
 from froc.data.task import Row
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.attack import Material
 
@@ -19,6 +20,7 @@ class InContext(Asking):
     shots: number of answered questions.
     """
 
+    fidelity: ClassVar[Fidelity] = "reading"
     allows: ClassVar[str] = "show the model other questions with their answers first"
 
     shots: int = hyperparameter(3, Range(1, 5))

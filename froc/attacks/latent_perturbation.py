@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc.attacks._hidden_states import GRADIENT_ROWS, HIDDEN_OBSERVABLES, AnswerRecorder, batches, sample, slope
 from froc.data.task import Row
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.attack import Attack, Material
 from froc.measuring.metric import Observable, Observation
@@ -34,6 +35,7 @@ class LatentPerturbation(Attack):
     steps: gradient steps.
     """
 
+    fidelity: ClassVar[Fidelity] = "reading"
     allows: ClassVar[str] = "add one vector to the hidden states of every prompt"
     hides: ClassVar[frozenset[Observable]] = HIDDEN_OBSERVABLES - {"written"}
     holds: ClassVar[bool] = True

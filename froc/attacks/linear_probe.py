@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc.attacks._hidden_states import HIDDEN_OBSERVABLES, AnswerRecorder, batches, lens, sample
 from froc.data.task import Row
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.attack import Attack, Material
 from froc.measuring.metric import Observable, Observation
@@ -33,6 +34,7 @@ class LinearProbe(Attack):
     in closed form; the paper fits them to the last layer's distribution by gradient descent.
     """
 
+    fidelity: ClassVar[Fidelity] = "reading"
     allows: ClassVar[str] = "read hidden layers through linear maps learnt on other rows"
     hides: ClassVar[frozenset[Observable]] = HIDDEN_OBSERVABLES
 

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc.attacks._hidden_states import BATCH_ROWS, HIDDEN_OBSERVABLES, AnswerRecorder, batches, lens
 from froc.data.task import Row
+from froc.fidelity import Fidelity
 from froc.measuring.attack import Attack, Material
 from froc.measuring.metric import Observable, Observation
 from froc.models.batches import Encoded
@@ -22,6 +23,7 @@ class LogitLens(Attack):
     Each query counts by its worst layer; the last layer is the model's own answer.
     """
 
+    fidelity: ClassVar[Fidelity] = "formula"
     allows: ClassVar[str] = "read hidden layers through the model's own head"
     hides: ClassVar[frozenset[Observable]] = HIDDEN_OBSERVABLES
 

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from froc.attacks._question import Asking, drawing, others
 from froc.data.task import Row
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.measuring.attack import Material
 
@@ -23,6 +24,7 @@ class MultipleChoice(Asking):
     style: `lettered` lines, or `listed` in a sentence.
     """
 
+    fidelity: ClassVar[Fidelity] = "reading"
     allows: ClassVar[str] = "show the model the answer among wrong answers"
 
     options: int = hyperparameter(4, Range(2, 6))

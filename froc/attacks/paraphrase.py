@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from froc.attacks._question import Templated
 from froc.data.task import Row
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.attack import Material
 
@@ -19,6 +20,7 @@ class Paraphrase(Templated):
     forms: number of templates.
     """
 
+    fidelity: ClassVar[Fidelity] = "reading"
     allows: ClassVar[str] = "ask the question in other words"
     TEXTS: ClassVar[tuple[str, ...]] = (
         "In other words: {question}",

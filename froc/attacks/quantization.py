@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
 from froc.errors import InputError
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Choice, hyperparameter
 from froc.measuring.attack import Attack, Material, parameters
 
@@ -52,6 +53,7 @@ class Quantization(Attack):
         groups, and 8 bits per output channel; torchao has rtn, with one more level below zero.
     """
 
+    fidelity: ClassVar[Fidelity] = "formula"
     allows: ClassVar[str] = "store the model with fewer bits"
 
     scheme: str = hyperparameter("rtn", Choice(("rtn", "nf4", "fp4")))

@@ -6,6 +6,7 @@ from typing import ClassVar
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc.attacks._training import Training
+from froc.fidelity import Fidelity
 from froc.measuring.attack import Material
 
 
@@ -16,6 +17,7 @@ class Relearning(Training):
     What was only hidden returns with them, what is gone does not: the measured facts are not in the training rows.
     """
 
+    fidelity: ClassVar[Fidelity] = "reading"
     allows: ClassVar[str] = "train the model for a few steps on forgotten facts other than those measured"
     holds: ClassVar[bool] = True
 

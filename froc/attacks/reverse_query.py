@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from froc.attacks._question import Asking, others
 from froc.data.task import Row
+from froc.fidelity import Fidelity
 from froc.measuring.attack import Material
 
 
@@ -16,6 +17,7 @@ class ReverseQuery(Asking):
     The row's group becomes the expected answer, other groups its wrong answers.
     """
 
+    fidelity: ClassVar[Fidelity] = "reading"
     allows: ClassVar[str] = "give the answer and ask whom or what it belongs to"
 
     def fits(self, rows: Sequence[Row], material: Material) -> str:

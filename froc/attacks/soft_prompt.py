@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from froc import hashing
 from froc.attacks._hidden_states import GRADIENT_ROWS, batches, nll, sample, slope
 from froc.data.task import Row
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.attack import Attack, Material
 from froc.measuring.metric import Observable, Observation
@@ -32,6 +33,7 @@ class SoftPrompt(Attack):
     lr: learning rate, relative to the embeddings' root mean square.
     """
 
+    fidelity: ClassVar[Fidelity] = "formula"
     allows: ClassVar[str] = "put learnt embedding vectors before the prompt"
     hides: ClassVar[frozenset[Observable]] = frozenset({"written", "continued"})
     holds: ClassVar[bool] = True

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from froc.attacks._question import Asking
 from froc.data.task import Row
+from froc.fidelity import Fidelity
 from froc.measuring.attack import Material
 
 SYNONYMS = {
@@ -34,6 +35,7 @@ class Synonyms(Asking):
     The table is small, fixed and ours. Words of the row's group stay; questions without such words stay unchanged.
     """
 
+    fidelity: ClassVar[Fidelity] = "reading"
     allows: ClassVar[str] = "replace words of the question by synonyms"
 
     def words(self, row: Row, material: Material) -> Sequence[str]:

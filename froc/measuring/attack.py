@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from froc.data.prompts import PromptFormat
 from froc.data.task import Row
+from froc.fidelity import Fidelity
 from froc.measuring.metric import Observable, Observation
 
 if TYPE_CHECKING:
@@ -45,11 +46,13 @@ class Attack(ABC):
     """An adversary's action before a model is measured.
 
     allows: what the adversary may do, in one sentence.
+    fidelity: how true it is to its paper (`froc.fidelity`).
     holds: whether it needs forget rows; the facts in them are then not measured.
     hides: observables that cannot be observed under it; metrics that read them are refused before training.
     """
 
     plugin_group: ClassVar[str] = "froc.attacks"
+    fidelity: ClassVar[Fidelity] = "reading"
     allows: ClassVar[str]
     holds: ClassVar[bool] = False
     hides: ClassVar[frozenset[Observable]] = frozenset()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from froc.data.task import Row
+from froc.fidelity import Fidelity
 
 Observable = Literal["written", "continued", "others", "token_moments", "hidden", "gradient", "base", "depth"]
 """Parts of an `Observation` that a metric may need in addition to answer tokens."""
@@ -115,10 +116,12 @@ class Metric(ABC):
     bank: rows that queries are compared with: `holdout` (the task's, never seen by the base model) or `forget` (the
         training rows).
     binary: whether scores are only 0 or 1.
+    fidelity: how true it is to its paper (`froc.fidelity`).
     finds: `knowledge`, or `faults` (such as refusals), which are losses on any queries.
     """
 
     plugin_group: ClassVar[str] = "froc.metrics"
+    fidelity: ClassVar[Fidelity] = "reading"
     one_means: ClassVar[str]
     reads: ClassVar[tuple[Observable, ...]] = ()
     bank: ClassVar[Literal["", "holdout", "forget"]] = ""

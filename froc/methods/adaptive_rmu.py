@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from froc.fidelity import Fidelity
 from froc.methods.rmu import RMU, Steer
 from froc.training.terms import State
 
@@ -33,6 +34,7 @@ class AdaptiveRMU(RMU):
     the model under training, and keeps that.
     """
 
+    fidelity: ClassVar[Fidelity] = "formula"
     family: ClassVar[str] = "representation"
     paper: ClassVar[str] = "Huu-Tien et al. 2408.06223; Li et al. 2403.03218"
     standard: ClassVar[bool] = False

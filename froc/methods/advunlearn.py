@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.methods._adversaries import SoftPrompt, unfit
 from froc.training.base_statistics import MethodContext
@@ -27,6 +28,7 @@ class AdvUnlearn(Wrapper):
     """
 
     paper: ClassVar[str] = "Zhang et al. 2405.15234"
+    fidelity: ClassVar[Fidelity] = "reading"
     family: ClassVar[str] = "wrapper"
 
     tokens: int = hyperparameter(2, Range(1, 8))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.methods._dpo import preferring
 from froc.training.alternates import Alternates
@@ -26,6 +27,7 @@ class AltPO(Retaining):
     """
 
     paper: ClassVar[str] = "Mekala et al. 2409.13474"
+    fidelity: ClassVar[Fidelity] = "formula"
     family: ClassVar[str] = "preference"
 
     beta: float = hyperparameter(0.1, Range(0.01, 1.0, log=True))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.training.base_statistics import PLACEHOLDER_CONTEXT, MethodContext
 from froc.training.components import Combiner, dot
@@ -40,6 +41,7 @@ class BLUR(Wrapper):
     """
 
     paper: ClassVar[str] = "Reisizadeh et al. 2506.08164"
+    fidelity: ClassVar[Fidelity] = "formula"
     family: ClassVar[str] = "wrapper"
     fixed: ClassVar[dict[str, float]] = {"retain_weight": 1.0}
 

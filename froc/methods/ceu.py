@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward
 from froc.training.base_statistics import MethodContext
@@ -52,6 +53,7 @@ class CEU(Retaining):
     """
 
     paper: ClassVar[str] = "Yang 2503.01224"
+    fidelity: ClassVar[Fidelity] = "code-checked"
     family: ClassVar[str] = "distillation"
 
     skip: int = hyperparameter(1, Range(0, 2))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.methods.blur import BLUR
 from froc.methods.ceu import Otherwise
@@ -44,6 +45,7 @@ class Compose(Method):
     """
 
     paper: ClassVar[str] = "ours: the slots of the other methods, combined"
+    fidelity: ClassVar[Fidelity] = "own"
     family: ClassVar[str] = "composition"
 
     forget: str = hyperparameter("npo", Choice(("nll", "npo", "simnpo", "undial", "ceu", "flatten")))

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.training.base_statistics import PLACEHOLDER_CONTEXT, MethodContext
 from froc.training.causal_tracing import Component, Piece, Trace, Traced
@@ -161,6 +162,7 @@ class CURE(Wrapper):
     """
 
     paper: ClassVar[str] = "Chen et al. 2604.04982"
+    fidelity: ClassVar[Fidelity] = "reading"
     family: ClassVar[str] = "wrapper"
 
     circuit: float = hyperparameter(0.4, Range(0.1, 0.8))

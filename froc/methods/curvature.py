@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.methods._matrices import feedforward, window
 from froc.models.batches import Encoded
@@ -119,6 +120,7 @@ class Curvature(Method):
     """
 
     paper: ClassVar[str] = "Merullo et al. 2510.24256"
+    fidelity: ClassVar[Fidelity] = "formula"
     family: ClassVar[str] = "edit"
 
     lr: float = 0.0

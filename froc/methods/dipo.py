@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward
 from froc.models.likelihood import buckets
@@ -75,6 +76,7 @@ class DiPO(Retaining):
     """
 
     paper: ClassVar[str] = "Qin et al. 2510.04773 (our reading)"
+    fidelity: ClassVar[Fidelity] = "reading"
     family: ClassVar[str] = "preference"
 
     beta: float = hyperparameter(0.1, Range(0.01, 1.0, log=True))

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.methods._teacher import Rise, Teacher
 from froc.methods.kl_min import BaseDivergence
@@ -60,6 +61,7 @@ class E2URec(Method):
     """
 
     paper: ClassVar[str] = "Wang et al. 2403.03536"
+    fidelity: ClassVar[Fidelity] = "formula"
     family: ClassVar[str] = "distillation"
 
     alpha: float = hyperparameter(2.0, Range(1.0, 50.0, log=True))

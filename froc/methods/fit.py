@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.methods._likeness import Directions
 from froc.models.forward import Forward
@@ -131,6 +132,7 @@ class FIT(Wrapper):
     """
 
     paper: ClassVar[str] = "2601.21682"
+    fidelity: ClassVar[Fidelity] = "reading"
     family: ClassVar[str] = "wrapper"
 
     similar: float = hyperparameter(0.9, Range(0.6, 0.95))

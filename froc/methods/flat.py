@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Choice, hyperparameter
 from froc.models.forward import Forward
 from froc.training.base_statistics import MethodContext
@@ -73,6 +74,7 @@ class FLAT(Retaining):
     """
 
     paper: ClassVar[str] = "Wang et al. 2410.11143"
+    fidelity: ClassVar[Fidelity] = "formula"
     family: ClassVar[str] = "refusal"
 
     divergence: str = hyperparameter("total_variation", Choice(tuple(DIVERGENCES)))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from froc.fidelity import Fidelity
 from froc.training.base_statistics import MethodContext
 from froc.training.method import Method
 from froc.training.phase import Phase
@@ -18,6 +19,7 @@ class GradAscent(Method):
     """
 
     paper: ClassVar[str] = "Jang et al. 2210.01504; TOFU 2401.06121"
+    fidelity: ClassVar[Fidelity] = "code-checked"
     family: ClassVar[str] = "gradient"
     standard: ClassVar[bool] = True
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from froc.fidelity import Fidelity
 from froc.training.base_statistics import MethodContext
 from froc.training.method import Retaining
 from froc.training.phase import Phase
@@ -17,6 +18,7 @@ class GradDiff(Retaining):
     """
 
     paper: ClassVar[str] = "Liu et al. 2203.12817; TOFU 2401.06121"
+    fidelity: ClassVar[Fidelity] = "code-checked"
     family: ClassVar[str] = "gradient"
     standard: ClassVar[bool] = True
 

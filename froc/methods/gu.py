@@ -9,6 +9,7 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.training.base_statistics import MethodContext
 from froc.training.components import UpdateFilter, UpdateInputs, dot
@@ -82,6 +83,7 @@ class GU(Wrapper):
     """
 
     paper: ClassVar[str] = "2511.17100"
+    fidelity: ClassVar[Fidelity] = "formula"
     family: ClassVar[str] = "wrapper"
 
     memory: int = hyperparameter(1, Range(1, 8))

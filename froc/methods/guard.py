@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward
 from froc.training.base_statistics import PLACEHOLDER_CONTEXT, MethodContext
@@ -41,6 +42,7 @@ class GUARD(Wrapper):
     """
 
     paper: ClassVar[str] = "2506.10946"
+    fidelity: ClassVar[Fidelity] = "reading"
     family: ClassVar[str] = "wrapper"
 
     temperature: float = hyperparameter(1.0, Range(0.1, 10.0, log=True))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.methods._dpo import preferring
 from froc.training.base_statistics import MethodContext
@@ -24,6 +25,7 @@ class IDK(Retaining):
     """
 
     paper: ClassVar[str] = "Maini et al. 2401.06121; Rafailov et al. 2305.18290"
+    fidelity: ClassVar[Fidelity] = "code-checked"
     family: ClassVar[str] = "refusal"
     standard: ClassVar[bool] = True
 

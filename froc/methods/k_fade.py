@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 
 from froc import hashing
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.methods._matrices import feedforward
 from froc.methods.kl_min import BaseDivergence
@@ -162,6 +163,7 @@ class KFade(Method):
     """
 
     paper: ClassVar[str] = "McKinney et al. 2602.10568"
+    fidelity: ClassVar[Fidelity] = "reading"
     family: ClassVar[str] = "edit"
 
     lr: float = 0.0

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward
 from froc.models.likelihood import buckets
@@ -47,6 +48,7 @@ class KLMin(Method):
     """
 
     paper: ClassVar[str] = "Maini et al. 2401.06121"
+    fidelity: ClassVar[Fidelity] = "code-checked"
     family: ClassVar[str] = "gradient"
 
     retain_weight: float = hyperparameter(1.0, Range(0.1, 50.0, log=True))

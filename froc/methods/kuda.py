@@ -14,6 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from froc import hashing
 from froc.errors import InputError
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward, Pass
 from froc.models.hooks import recording_inputs
@@ -195,6 +196,7 @@ class KUDA(Retaining):
     """
 
     paper: ClassVar[str] = "Fang et al. 2602.19275"
+    fidelity: ClassVar[Fidelity] = "reading"
     family: ClassVar[str] = "representation"
     lr_multiplier: ClassVar[float] = 5.0
 

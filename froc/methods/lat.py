@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.methods._adversaries import Latent, unfit
 from froc.training.base_statistics import MethodContext
@@ -28,6 +29,7 @@ class LAT(Wrapper):
     """
 
     paper: ClassVar[str] = "Sheshadri et al. 2407.15549"
+    fidelity: ClassVar[Fidelity] = "formula"
     family: ClassVar[str] = "wrapper"
 
     push_depth: float = hyperparameter(0.3, Range(0.0, 0.8))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from froc.fidelity import Fidelity
 from froc.training.base_statistics import MethodContext
 from froc.training.method import Method
 from froc.training.phase import Phase
@@ -13,6 +14,7 @@ class Untouched(Method):
     """The base model unchanged, theta_0: what every method must beat. One trial, no steps."""
 
     paper: ClassVar[str] = "a control"
+    fidelity: ClassVar[Fidelity] = "own"
     family: ClassVar[str] = "control"
 
     lr: float = 0.0

@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward
 from froc.training.base_statistics import MethodContext
@@ -42,6 +43,7 @@ class NPO(Retaining):
     """
 
     paper: ClassVar[str] = "Zhang et al. 2404.05868"
+    fidelity: ClassVar[Fidelity] = "code-checked"
     family: ClassVar[str] = "preference"
     standard: ClassVar[bool] = True
 

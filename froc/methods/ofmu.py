@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from froc.errors import InputError
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.methods._bilevel import ForgetThenRetain, Place, clipped, norm, plus
 from froc.methods.ofmu_first import OFMUFirst
@@ -89,6 +90,7 @@ class OFMU(OFMUFirst):
     the penalty, which drives grad Phi to zero, pulls back to that base.
     """
 
+    fidelity: ClassVar[Fidelity] = "reading"
     family: ClassVar[str] = "constrained"
     paper: ClassVar[str] = "Asif and Amiri 2509.22483"
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.methods._bilevel import ForgetThenRetain
 from froc.training.base_statistics import MethodContext
@@ -26,6 +27,7 @@ class OFMUFirst(Retaining):
     """
 
     paper: ClassVar[str] = "after Asif and Amiri 2509.22483"
+    fidelity: ClassVar[Fidelity] = "reading"
     family: ClassVar[str] = "constrained"
 
     inner_steps: int = hyperparameter(1, Range(1, 3))

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward
 from froc.training.base_statistics import MethodContext
@@ -81,6 +82,7 @@ class PDU(Method):
     """
 
     paper: ClassVar[str] = "Entesari et al. 2506.05314"
+    fidelity: ClassVar[Fidelity] = "formula"
     family: ClassVar[str] = "constrained"
 
     slack: float = hyperparameter(0.3, Range(0.01, 2.0, log=True))

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from froc import hashing
 from froc.errors import InputError
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Choice, hyperparameter
 from froc.models.batches import Batch, Counts, Encoded
 from froc.models.forward import Pass
@@ -136,6 +137,7 @@ class Poison(Retaining):
     """
 
     paper: ClassVar[str] = "Chang et al. 2405.15662"
+    fidelity: ClassVar[Fidelity] = "reading"
     family: ClassVar[str] = "gradient"
 
     fraction: float = hyperparameter(1.0, Choice((0.25, 0.5, 1.0)))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from froc.fidelity import Fidelity
 from froc.training.base_statistics import MethodContext
 from froc.training.method import Method
 from froc.training.phase import Phase
@@ -16,6 +17,7 @@ class Retrained(Method):
     """
 
     paper: ClassVar[str] = "a control"
+    fidelity: ClassVar[Fidelity] = "own"
     family: ClassVar[str] = "control"
     loads_retrained: ClassVar[bool] = True
 

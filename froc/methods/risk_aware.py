@@ -11,6 +11,7 @@ from torch import Tensor
 
 from froc.bounds.betting import Betting
 from froc.data.task import UTILITY
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.methods.ceu import Otherwise
 from froc.training.base_statistics import MethodContext
@@ -105,6 +106,7 @@ class RiskAware(Method):
     """
 
     paper: ClassVar[str] = "ours; test by Waudby-Smith and Ramdas 2010.09686, term of 2503.01224"
+    fidelity: ClassVar[Fidelity] = "own"
     family: ClassVar[str] = "constrained"
 
     dual_rate: float = hyperparameter(0.3, Range(0.1, 1.0, log=True))

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward
 from froc.models.likelihood import widened
@@ -104,6 +105,7 @@ class RMU(Method):
     """
 
     paper: ClassVar[str] = "Li et al. 2403.03218; Huu-Tien et al. 2408.06223"
+    fidelity: ClassVar[Fidelity] = "code-checked"
     family: ClassVar[str] = "representation"
     standard: ClassVar[bool] = True
     lr_multiplier: ClassVar[float] = 5.0

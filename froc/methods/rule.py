@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from froc import hashing
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.methods._likeness import Directions
 from froc.metrics.rouge_l import common, words
@@ -242,6 +243,7 @@ class RULE(Method):
     """
 
     paper: ClassVar[str] = "2506.07171"
+    fidelity: ClassVar[Fidelity] = "formula"
     family: ClassVar[str] = "refusal"
 
     rejection: float = hyperparameter(0.6, Range(0.3, 0.8))

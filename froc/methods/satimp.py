@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.methods.wga import Likely
 from froc.training.base_statistics import MethodContext
@@ -25,6 +26,7 @@ class SatImp(Retaining):
     """
 
     paper: ClassVar[str] = "Yang et al. 2505.11953"
+    fidelity: ClassVar[Fidelity] = "code-checked"
     family: ClassVar[str] = "weighted"
 
     retain_weight: float = hyperparameter(0.1, Range(0.01, 1.0, log=True))

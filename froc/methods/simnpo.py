@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward
 from froc.training.base_statistics import MethodContext
@@ -40,6 +41,7 @@ class SimNPO(Retaining):
     """
 
     paper: ClassVar[str] = "Fan et al. 2410.07163"
+    fidelity: ClassVar[Fidelity] = "code-checked"
     family: ClassVar[str] = "preference"
     standard: ClassVar[bool] = True
 

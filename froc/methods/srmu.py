@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from froc import hashing
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.methods.rmu import Hold, Steer
 from froc.models.forward import Pass
@@ -85,6 +86,7 @@ class SRMU(Method):
     """
 
     paper: ClassVar[str] = "Chen et al. 2512.16297"
+    fidelity: ClassVar[Fidelity] = "reading"
     family: ClassVar[str] = "representation"
     lr_multiplier: ClassVar[float] = 10.0
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.training.base_statistics import MethodContext
 from froc.training.components import UpdateFilter, UpdateInputs
@@ -62,6 +63,7 @@ class SURE(Wrapper):
     """
 
     paper: ClassVar[str] = "Zhang et al. 2410.16454"
+    fidelity: ClassVar[Fidelity] = "formula"
     family: ClassVar[str] = "wrapper"
 
     threshold: float = hyperparameter(0.9, Range(0.5, 0.99))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.training.base_statistics import MethodContext
 from froc.training.method import Method
@@ -21,6 +22,7 @@ class TaskVector(Method):
     """
 
     paper: ClassVar[str] = "Ilharco et al. 2212.04089; MUSE 2407.06460"
+    fidelity: ClassVar[Fidelity] = "code-checked"
     family: ClassVar[str] = "edit"
 
     scale: float = hyperparameter(5.0, Range(0.5, 20.0, log=True))

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from froc.errors import InputError
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.methods._matrices import feedforward, writing
 from froc.models.forward import Pass
@@ -135,6 +136,7 @@ class UCAN(Method):
     """
 
     paper: ClassVar[str] = "2602.23400"
+    fidelity: ClassVar[Fidelity] = "reading"
     family: ClassVar[str] = "edit"
 
     lr: float = 0.0

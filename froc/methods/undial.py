@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward
 from froc.models.likelihood import cross_entropy
@@ -46,6 +47,7 @@ class UNDIAL(Retaining):
     """
 
     paper: ClassVar[str] = "Dong et al. 2402.10052"
+    fidelity: ClassVar[Fidelity] = "code-checked"
     family: ClassVar[str] = "distillation"
 
     lr: float = hyperparameter(1e-4, Range(1e-5, 3e-4, log=True))

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward
 from froc.training.base_statistics import MethodContext
@@ -39,6 +40,7 @@ class WGA(Retaining):
     """
 
     paper: ClassVar[str] = "Wang et al. 2502.19301"
+    fidelity: ClassVar[Fidelity] = "code-checked"
     family: ClassVar[str] = "weighted"
 
     beta: float = hyperparameter(1.0, Range(0.1, 7.0))

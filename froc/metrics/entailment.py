@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from froc.data.task import Row
+from froc.fidelity import Fidelity
 from froc.measuring.metric import Metric, Observable, Observation
 
 BATCH_ROWS = 32
@@ -29,6 +30,7 @@ class Entailment(Metric):
 
     judge: str = ""
     reads: ClassVar[tuple[Observable, ...]] = ("written",)
+    fidelity: ClassVar[Fidelity] = "reading"
     one_means: ClassVar[str] = "the judge is certain that what is written says the answer"
 
     def scores(self, observation: Observation) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from froc.fidelity import Fidelity
 from froc.measuring.metric import Metric, Observation
 
 
@@ -17,6 +18,7 @@ class ExtractionStrength(Metric):
     UWC 2406.09179). A wrong last token gives 0; other implementations never fall below 1 / |y|.
     """
 
+    fidelity: ClassVar[Fidelity] = "code-checked"
     one_means: ClassVar[str] = "the whole answer follows from the question alone"
 
     def scores(self, observation: Observation) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from froc.fidelity import Fidelity
 from froc.measuring.metric import Metric, Observable, Observation
 from froc.metrics.rouge_l import words
 
@@ -25,6 +26,7 @@ class Gibberish(Metric):
     """
 
     reads: ClassVar[tuple[Observable, ...]] = ("written",)
+    fidelity: ClassVar[Fidelity] = "reading"
     one_means: ClassVar[str] = "what is written is no language: nothing, signs, or one thing over and over"
     finds: ClassVar[Literal["knowledge", "faults"]] = "faults"
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from froc.data.task import Row
 from froc.errors import InputError
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.metric import Metric, Observable, Observation
 
@@ -29,6 +30,7 @@ class KnnHit(Metric):
     layer: int = -1
     reads: ClassVar[tuple[Observable, ...]] = ("hidden",)
     bank: ClassVar[Literal["", "holdout", "forget"]] = "forget"
+    fidelity: ClassVar[Fidelity] = "reading"
     one_means: ClassVar[str] = "the model represents the question like those of others that have the same answer"
     binary: ClassVar[bool] = True
 

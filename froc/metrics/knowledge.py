@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from froc.fidelity import Fidelity
 from froc.measuring.metric import Metric, Observable, Observation
 from froc.metrics.rouge_l import overlaps
 
@@ -22,6 +23,7 @@ class Knowledge(Metric):
     """
 
     reads: ClassVar[tuple[Observable, ...]] = ("written",)
+    fidelity: ClassVar[Fidelity] = "formula"
     one_means: ClassVar[str] = "the question is answered with the answer's words, in order, and no others"
 
     def scores(self, observation: Observation) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.measuring.metric import Metric, Observable, Observation
 from froc.measuring.placement import placement
@@ -41,6 +42,7 @@ class Membership(Metric):
     k: float = hyperparameter(0.4, Range(0.05, 1.0, log=True))
     over: int = hyperparameter(0, Choice((0, 1)))
     bank: ClassVar[Literal["", "holdout", "forget"]] = "holdout"
+    fidelity: ClassVar[Fidelity] = "code-checked"
     one_means: ClassVar[str] = "every row that was never seen looks less familiar (over=1: more familiar)"
 
     @property

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from froc.data.task import Row
+from froc.fidelity import Fidelity
 from froc.measuring.metric import Metric, Observable, Observation
 from froc.metrics._options import lacking, wrong
 
@@ -21,6 +22,7 @@ class MultipleChoice(Metric):
     """
 
     reads: ClassVar[tuple[Observable, ...]] = ("others",)
+    fidelity: ClassVar[Fidelity] = "formula"
     one_means: ClassVar[str] = "the answer is picked among the options"
     binary: ClassVar[bool] = True
 

@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from froc.fidelity import Fidelity
 from froc.measuring.metric import Metric, Observation
 
 
@@ -16,6 +17,7 @@ class NegativeFlips(Metric):
     On retain queries its drop is a negative flip: right in the base model and wrong now (MUSCLE 2407.09435).
     """
 
+    fidelity: ClassVar[Fidelity] = "own"
     one_means: ClassVar[str] = "the question is answered rightly, to the last token"
     binary: ClassVar[bool] = True
 

@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from froc.fidelity import Fidelity
 from froc.measuring.metric import Metric, Observation
 
 
@@ -13,6 +14,7 @@ from froc.measuring.metric import Metric, Observation
 class Probability(Metric):
     """Probability of the answer, length-normalised: exp of the mean token log-probability (TOFU 2401.06121)."""
 
+    fidelity: ClassVar[Fidelity] = "code-checked"
     one_means: ClassVar[str] = "the model is certain of the answer"
 
     def scores(self, observation: Observation) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from froc.data.task import Row
+from froc.fidelity import Fidelity
 from froc.measuring.metric import Metric, Observable, Observation
 from froc.metrics._options import lacking, wrong
 
@@ -20,6 +21,7 @@ class ProbabilityOptions(Metric):
     """
 
     reads: ClassVar[tuple[Observable, ...]] = ("others",)
+    fidelity: ClassVar[Fidelity] = "code-checked"
     one_means: ClassVar[str] = "next to the answer no other option has any probability"
 
     def scores(self, observation: Observation) -> NDArray[np.float64]:

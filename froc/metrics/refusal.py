@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from froc.fidelity import Fidelity
 from froc.measuring.metric import Metric, Observable, Observation
 from froc.metrics.rouge_l import words
 
@@ -39,6 +40,7 @@ class Refusal(Metric):
     """
 
     reads: ClassVar[tuple[Observable, ...]] = ("written",)
+    fidelity: ClassVar[Fidelity] = "reading"
     one_means: ClassVar[str] = "the question is not answered but refused"
     binary: ClassVar[bool] = True
     finds: ClassVar[Literal["knowledge", "faults"]] = "faults"

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from froc.fidelity import Fidelity
 from froc.measuring.metric import Metric, Observable, Observation
 
 
@@ -20,6 +21,7 @@ class RougeL(Metric):
     """
 
     reads: ClassVar[tuple[Observable, ...]] = ("written",)
+    fidelity: ClassVar[Fidelity] = "code-checked"
     one_means: ClassVar[str] = "the greedy continuation holds every word of the answer, in order"
 
     def scores(self, observation: Observation) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from froc.fidelity import Fidelity
 from froc.measuring.metric import Metric, Observable, Observation
 from froc.metrics.rouge_l import overlaps
 
@@ -18,6 +19,7 @@ class RougeLF1(Metric):
     """
 
     reads: ClassVar[tuple[Observable, ...]] = ("written",)
+    fidelity: ClassVar[Fidelity] = "formula"
     one_means: ClassVar[str] = "the greedy continuation is the answer, word for word"
 
     def scores(self, observation: Observation) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from froc.fidelity import Fidelity
 from froc.measuring.metric import Metric, Observable, Observation
 
 ARTICLES = frozenset({"a", "an", "the"})
@@ -23,6 +24,7 @@ class TokenF1(Metric):
     """
 
     reads: ClassVar[tuple[Observable, ...]] = ("written",)
+    fidelity: ClassVar[Fidelity] = "formula"
     one_means: ClassVar[str] = "the written answer has the answer's words and no others, in any order"
 
     def scores(self, observation: Observation) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from froc.data.task import Row
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Choice, hyperparameter
 from froc.measuring.metric import Metric, Observable, Observation
 from froc.metrics._options import lacking, wrong
@@ -30,6 +31,7 @@ class TruthRatio(Metric):
     form: str = hyperparameter("share", Choice(("share", "margin", "ratio")))
     mean: str = hyperparameter("arithmetic", Choice(("arithmetic", "geometric")))
     reads: ClassVar[tuple[Observable, ...]] = ("others",)
+    fidelity: ClassVar[Fidelity] = "code-checked"
     one_means: ClassVar[str] = "the true answer is told from the false ones with certainty"
 
     def scores(self, observation: Observation) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from froc.data.task import Row
+from froc.fidelity import Fidelity
 from froc.measuring.metric import Metric, Observable, Observation
 
 
@@ -31,6 +32,7 @@ class UnlearningDepth(Metric):
     reference: str = ""
     tau: float = 0.05
     reads: ClassVar[tuple[Observable, ...]] = ("base", "depth")
+    fidelity: ClassVar[Fidelity] = "formula"
     one_means: ClassVar[str] = "every layer that carried the answer carries it still"
 
     def scores(self, observation: Observation) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from froc.fidelity import Fidelity
 from froc.measuring.metric import Metric, Observable, Observation
 from froc.metrics.rouge_l import overlaps
 
@@ -19,6 +20,7 @@ class Verbatim(Metric):
     """
 
     reads: ClassVar[tuple[Observable, ...]] = ("continued",)
+    fidelity: ClassVar[Fidelity] = "reading"
     one_means: ClassVar[str] = "the second half of the text is written from its first half, word for word"
 
     def scores(self, observation: Observation) -> NDArray[np.float64]:

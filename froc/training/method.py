@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar
 
+from froc import fidelity
 from froc.errors import InputError
+from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.training.base_statistics import PLACEHOLDER_CONTEXT, MethodContext, Role, RowSource
 from froc.training.phase import Phase
@@ -25,6 +27,8 @@ class Method(ABC):
     plugin_group: ClassVar[str] = "froc.methods"
     paper: ClassVar[str] = ""
     family: ClassVar[str] = ""
+    fidelity: ClassVar[Fidelity] = "reading"
+    """How true it is to its paper (`froc.fidelity`)."""
     standard: ClassVar[bool] = False
     """Whether a search tries it by default."""
     loads_retrained: ClassVar[bool] = False
@@ -169,6 +173,7 @@ def _around(outer: type[Wrapper], inner: type[Method]) -> type[Method]:
         "__annotations__": dict.fromkeys(set_, float),
         "paper": f"{outer.paper}; {inner.paper}",
         "family": outer.family,
+        "fidelity": fidelity.least(fidelity.of(outer), fidelity.of(inner)),
         "standard": False,
         "phases": phases,
         **set_,

@@ -17,7 +17,7 @@ MODULES = [
         "audit/rendering/words.py", "audit/rendering/earlier_words.py", "audit/rendering/summary.py", "audit/rendering/meanings.py", "audit/rendering/appendix.py", "audit/assurance.py", "audit/bound_weights.py", "audit/model_folder.py",
         "audit/verification.py", "audit/cross_checks.py", "audit/timestamps.py", "audit/reexecution.py", "audit/reexecution_statement.py", "audit/exports/markdown.py",
         "audit/exports/model_card.py", "audit/exports/page.py", "audit/exports/cyclonedx.py", "audit/exports/svr.py",
-        "froc/risk/positive_control.py", "froc/risk/wording.py",
+        "froc/fidelity.py", "froc/risk/positive_control.py", "froc/risk/wording.py",
     )
 ]  # fmt: skip
 WORDS = 3

@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 
 from froc.audit.rendering import appendix
+from froc.fidelity import MEANINGS
 from froc.measuring.named_risks import KNOWN
 from tests.audit import hard
 from tests.audit.conftest import Made
@@ -50,3 +51,16 @@ def test_a_known_name_over_another_measurement_is_no_attack_that_was_run(good: M
     assert of["drift"] == [(KNOWN["drift"].says, "run as mine, on no configuration")]
     assert len(of["forgetting"]) == 1
     assert of["mine"] == []
+
+
+def test_the_appendix_says_how_true_methods_and_measurements_are(good: Made) -> None:
+    """Tags of the plan, the strongest first, with what each means; nothing where an older plan does not say it."""
+    plan = good.verify().facts.plan
+    assert appendix._fidelity(plan) == []
+    tags = {"metric rouge_l": "code-checked", "method srmu": "reading", "method npo": "code-checked"}
+    lines = appendix._fidelity(plan.model_copy(update={"fidelity": tags}))
+    assert [(line["tag"], line["names"]) for line in lines] == [
+        ("code-checked", "method npo, metric rouge_l"),
+        ("reading", "method srmu"),
+    ]
+    assert [line["meaning"] for line in lines] == [MEANINGS["code-checked"], MEANINGS["reading"]]

@@ -1,137 +1,23 @@
 """Gradients of terms by finite differences, and what no loss may depend on: neighbours, padding, order."""
 
-import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from froc.methods.ceu import Otherwise
 from froc.methods.kl_min import BaseDivergence
 from froc.methods.rmu import Steer
-from froc.models.base import Base
-from froc.models.batches import Batch, Encoded, Stack
+from froc.models.batches import Stack
 from froc.models.forward import Forward, Pass
-from froc.models.trainable import Full
 from froc.plugins import find
 from froc.training import token_distribution
-from froc.training.alternates import Alternates
 from froc.training.base_statistics import PLACEHOLDER_CONTEXT, BaseStatistics, TrainingRows
 from froc.training.method import Method
-from froc.training.phase import Phase
-from froc.training.terms import Weighter
-from tests.methods.test_terms import FACTS, PLAIN, V
-from tests.training.small import NO_TOKENIZER
-
-
-@pytest.fixture(scope="module")
-def tiny() -> BaseStatistics:
-    torch.manual_seed(5)
-    # Llama's norms are computed in float32 whatever the model's dtype is
-    config = GPT2Config(
-        vocab_size=V, n_embd=16, n_inner=24, n_layer=2, n_head=2, n_positions=64, initializer_range=0.25,
-        bos_token_id=None, eos_token_id=0, pad_token_id=None,
-    )  # fmt: skip
-    model: Any = GPT2LMHeadModel(config).double().eval()
-    draw = np.random.default_rng(1)
-
-    def rows(count: int) -> list[Encoded]:
-        made = []
-        for i in range(count):
-            prompt, answer = 2 + i % 4, 1 + (3 * i) % 5
-            ids = (*draw.integers(1, V, prompt + answer).tolist(), 0)
-            made.append(Encoded(ids, prompt, answer))
-        return made
-
-    forget = rows(6)
-    refused = [Encoded((*row.ids[: row.prompt], 7, 8, 9, 0)[: row.prompt + 4], row.prompt, 3) for row in forget]
-    base = Base("tiny", model, NO_TOKENIZER, Full(model), "")
-    made = BaseStatistics(base, TrainingRows({"forget": forget, "retain": rows(7), "refusal": refused}))
-    made.ensure("alternate", Alternates())
-    return made
-
-
-def _losses(
-    made: BaseStatistics, name: str, index: Sequence[int], freeze: dict[str, Tensor] | None = None,
-    junk: int | None = None,
-) -> dict[str, Tensor]:  # fmt: skip
-    """part -> (B,) losses of a method's phases. freeze: weights to keep or to be used again; junk: what padding holds."""
-    kept = {key: p.detach().clone() for key, p in made.base.trainable.parameters().items()}
-    made.base.restore()
-    phases = find(Method, name)().phases(dataclasses.replace(FACTS, answer=made.ask))
-    for phase in phases:
-        for role in phase.roles:
-            made.ensure(role, phase.sources.get(role))
-            made.prepare(role, phase.needs(role), phase.hidden_at(role), 3)
-    made.base.trainable.load(kept)
-    losses_by_label: dict[str, Tensor] = {}
-    for number, phase in enumerate(phases):
-        losses_by_part = _of_phase(made, phase, index, freeze, junk)
-        losses_by_label |= {f"{number} {label}": losses for label, losses in losses_by_part.items()}
-    return losses_by_label
-
-
-def _of_phase(
-    made: BaseStatistics, phase: Phase, index: Sequence[int], freeze: dict[str, Tensor] | None, junk: int | None
-) -> dict[str, Tensor]:
-    state: dict[str, Any] = {}
-    losses_by_part = {}
-    for label, part in phase.parts.items():
-        role = part.term.role
-        where = np.asarray(index)
-        batch = made.stack.batch(where + made.offsets[role])
-        if junk is not None:
-            batch = Batch(
-                batch.index, torch.where(batch.attention.bool(), batch.ids, junk), batch.start, batch.stop, batch.length
-            )
-        forward = Forward(
-            [
-                (
-                    Pass(made.base.model, batch, hidden_at=part.term.hidden_at),
-                    np.arange(len(where)),
-                    np.arange(len(where)),
-                )
-            ]
-        )
-        numbers = made.lookup(role, part.needs, part.term.hidden_at, where, forward)
-        if freeze is not None:
-            part = dataclasses.replace(
-                part,
-                weighters=tuple(_Frozen(weighter, freeze, f"{label}{k}") for k, weighter in enumerate(part.weighters)),
-            )
-        losses_by_part[label] = part.losses(forward, numbers, state)
-    return losses_by_part
-
-
-class _Frozen(Weighter):
-    """Another weighter's first weights, ever after."""
-
-    def __init__(self, inner: Weighter, kept: dict[str, Tensor], key: str) -> None:
-        vars(self).update(level=inner.level, needs=inner.needs)
-        self._inner, self._kept, self._key = inner, kept, key
-
-    def weights(self, *args: Any) -> Tensor:
-        if self._key not in self._kept:
-            self._kept[self._key] = self._inner.weights(*args)
-        return self._kept[self._key]
-
-
-def _shifted(made: BaseStatistics, size: float, seed: int) -> dict[str, Tensor]:
-    draw = torch.Generator().manual_seed(seed)
-    return {
-        name: size * torch.randn(p.shape, generator=draw, dtype=torch.float64)
-        for name, p in made.base.trainable.parameters().items()
-    }
-
-
-@torch.no_grad()
-def _move(made: BaseStatistics, by: dict[str, Tensor], share: float) -> None:
-    for name, p in made.base.trainable.parameters().items():
-        p.add_(by[name] * share)
+from tests.methods.part_losses import losses_of, move, shifted
+from tests.methods.test_terms import PLAIN, V
 
 
 def _fixed(name: str) -> bool:
@@ -147,20 +33,20 @@ SLOPES = [name for name in PLAIN if _fixed(name)]
 def test_gradients_are_finite_differences(tiny: BaseStatistics, name: str) -> None:
     """Of every part of every method, along a random direction, away from the base model; weights are held where they were."""
     tiny.base.restore()
-    away, along = _shifted(tiny, 0.05, 1), _shifted(tiny, 1.0, 2)
-    _move(tiny, away, 1.0)
+    away, along = shifted(tiny, 0.05, 1), shifted(tiny, 1.0, 2)
+    move(tiny, away, 1.0)
     frozen: dict[str, Tensor] = {}
     index = [0, 3, 4, 1]
-    total = torch.stack([losses.sum() for losses in _losses(tiny, name, index, frozen).values()]).sum()
+    total = torch.stack([losses.sum() for losses in losses_of(tiny, name, index, frozen).values()]).sum()
     own = tiny.base.trainable.parameters()
     grads = torch.autograd.grad(total, list(own.values()), allow_unused=True)
     slope = sum(float((g * along[n]).sum()) for n, g in zip(own, grads, strict=True) if g is not None)
     step, ends = 1e-5, []
     for sign in (1.0, -1.0):
-        _move(tiny, along, sign * step)
+        move(tiny, along, sign * step)
         with torch.no_grad():
-            ends.append(float(sum(losses.sum() for losses in _losses(tiny, name, index, frozen).values())))
-        _move(tiny, along, -sign * step)
+            ends.append(float(sum(losses.sum() for losses in losses_of(tiny, name, index, frozen).values())))
+        move(tiny, along, -sign * step)
     tiny.base.restore()
     assert slope == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=2e-5, abs=1e-6)
     assert abs(slope) > 1e-3
@@ -170,17 +56,17 @@ def test_gradients_are_finite_differences(tiny: BaseStatistics, name: str) -> No
 def test_padding_neighbours_and_their_order_change_nothing(tiny: BaseStatistics, name: str) -> None:
     """A row's loss is the same alone, among longer rows, in another order, and whatever stands in its padding."""
     tiny.base.restore()
-    _move(tiny, _shifted(tiny, 0.05, 1), 1.0)
+    move(tiny, shifted(tiny, 0.05, 1), 1.0)
     with torch.no_grad():
-        whole = _losses(tiny, name, [0, 1, 2, 3, 4, 5])
+        whole = losses_of(tiny, name, [0, 1, 2, 3, 4, 5])
         order = [4, 0, 5, 2, 1, 3]
-        mixed = _losses(tiny, name, order)
-        filled = _losses(tiny, name, [0, 1, 2, 3, 4, 5], junk=V - 100)
+        mixed = losses_of(tiny, name, order)
+        filled = losses_of(tiny, name, [0, 1, 2, 3, 4, 5], junk=V - 100)
         for label, losses in whole.items():
             assert torch.allclose(mixed[label], losses[order], atol=1e-9)
             assert torch.equal(filled[label], losses)
         for i in (0, 3):
-            alone = _losses(tiny, name, [i])
+            alone = losses_of(tiny, name, [i])
             assert all(torch.allclose(alone[label][0], whole[label][i], atol=1e-9) for label in whole)
     tiny.base.restore()
 
@@ -216,7 +102,7 @@ def test_few_or_all_tokens_kept_say_the_same_where_the_others_have_no_share(
         monkeypatch.setattr(token_distribution, "LIKELIEST", few)
         made = BaseStatistics(tiny.base, TrainingRows(rows))
         made.prepare("retain", ("token_distribution",), (), 3)
-        _move(made, _shifted(made, 0.02, 4), 1.0)
+        move(made, shifted(made, 0.02, 4), 1.0)
         with torch.no_grad():
             result.append(torch.cat([_kl(made, [i]) for i in (3, 0, 6)] + [_kl(made, [3, 0, 6])]))
         tiny.base.restore()

@@ -102,7 +102,11 @@ def test_certificate_follows_the_contract(finished: tuple[Path, dict[str, Any]])
     out, certificate = finished
     assert json.loads((out / "certificate.json").read_text()) == certificate
     assert certificate["budget"] == BUDGET
-    assert certificate["n"] == json.loads((out / "plan.json").read_text())["split"]["calibration"]
+    plan = json.loads((out / "plan.json").read_text())
+    assert certificate["n"] == plan["split"]["calibration"]
+    assert plan["fidelity"] == dict.fromkeys(
+        ("method grad_diff", "method npo", "metric extraction_strength"), "code-checked"
+    )
     assert certificate["chosen"] in certificate["certified"]
     for row in certificate["candidates"]:
         assert set(row) == {

@@ -61,6 +61,10 @@ def _plan_alone(change: Change) -> Attack:
     return attack
 
 
+_TAGS = {"method npo": "code-checked", "metric exact_memorization": "code-checked", "metric rouge_l": "code-checked"}
+"""What a plan that searches `npo` says of it and of its metrics."""
+
+
 def _replan(change: Change, seal: Change = bool) -> Attack:
     """Another plan in all places that refer to it: a lie that only what was measured can refute."""
 
@@ -112,6 +116,8 @@ _SHADY = {
 CASES: dict[str, Case] = {
     "another package's bound": Case("plan-plugins", _replan(lambda p: p["bound"].update(utility="shady"))),
     "froc's own code said to be another package's": Case("plan-plugins", _replan(lambda p: p.update(plugins=[_SHADY]))),
+    "a method that is not said to be true to any paper": Case("plan-fidelity", _replan(lambda p: p.update(fidelity={"method npo": "code-checked"}))),
+    "a method's tag that the search never tried": Case("plan-fidelity", _replan(lambda p: p.update(fidelity={**_TAGS, "method rmu": "formula"}))),
     "code of another package that is not named": Case("plan-plugins", _replan(lambda p: (p["search"].update(methods=["shady"]), p.update(plugins=[])))),
     "plan edited and signed": Case("seal-other-plan", _plan_alone(lambda p: p["budget"].update(utility=0.95))),
     "plan with another budget in its statement": Case("plan-digest", _plan_statement(lambda b: b["predicate"]["plan"]["budget"].update(utility="0.95"))),
