@@ -14,6 +14,8 @@ _PLAIN = re.compile(r"[\w.@/+:=,()*%~^<>{}\[\]#&|;!?$'`-]+")
 
 def visible(text: str) -> str:
     """Text in which characters that hide, reorder, control a terminal or stack on others are written as code points."""
+    if text.isascii() and text.isprintable():
+        return text
     shown, marks = [], 0
     for sign in text:
         kind = ucd_3_2_0.category(sign)

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ from froc.audit import keys as signing
 from froc.audit.report import Facts
 from froc.audit.timestamps import Proven
 from froc.audit.trust import Trust
+from froc.bounds import betting
 from froc.errors import InputError, VerificationError
 from froc.loss_table import SCHEMA
 from froc.models import weights_digest
@@ -241,6 +242,23 @@ def make_model(folder: Path, first: float = 0.0) -> Path:
     _json(folder / "config.json", {**config, "hidden_size": 6})
     _json(folder / "tokenizer.json", {"version": "1.0"})
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _bounds_once() -> Iterator[None]:
+    """Hundreds of copies of few bundles hold the same losses; what bounds them is tested elsewhere."""
+    known: dict[tuple[object, ...], Any] = {}
+    upper = betting.upper_from_losses
+
+    def remembered(values: Any, delta: float, planned: int = 0) -> Any:
+        key = hashing.sha256_bytes(values.tobytes()), values.shape, delta, planned
+        if key not in known:
+            known[key] = upper(values, delta, planned)
+        return known[key].copy()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(betting, "upper_from_losses", remembered)
+        yield
 
 
 @pytest.fixture(scope="session")
