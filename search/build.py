@@ -88,6 +88,7 @@ def build_job(
     from froc.search.continual import chain as afters
     from froc.search.job import Job
     from froc.search.optuna import space as spaces
+    from froc.search.optuna.trainable_space import fitting
     from froc.search.settings import measures
     from froc.training import embedded
 
@@ -167,6 +168,7 @@ def build_job(
         raise InputError("no base model; give --model PATH_OR_HUB_ID, or model = ... in task.toml")
     progress("loading the model", 1, 1)
     base = models.measured_as(base, settings.measure_dtype)
+    space, unfit = fitting(space, base, settings.methods, settings.train)
     refuse_rows(base, task, view, measured)
     if wants_retrained and view.retrained is not None:
         models.refuse_unlike(base, Path(view.retrained))
@@ -188,7 +190,7 @@ def build_job(
         sealed,
         space,
         settings,
-        (*notes, *base.notes),
+        (*notes, *unfit, *base.notes),
         engine,
         after=after,
         original=original,

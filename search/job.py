@@ -44,7 +44,8 @@ class Job:
 
     external: an unlearned model from elsewhere, which is measured instead of searching for one. after: the run that made the
     base model; original: loads the model before all removals, for the curve alone (None where there is none). progress: is
-    called with (what, done, of) before the first trial. options: content of the run folder's `options.json`. rates: learning rates that were measured, see `froc.search.optuna.learning_rates`.
+    called with (what, done, of) before the first trial and after each step in this process; (message, 0, 0) is said once. options: content of
+    the run folder's `options.json`. rates: learning rates that were measured, see `froc.search.optuna.learning_rates`.
     """
 
     base: Base
@@ -69,5 +70,5 @@ def runner_of(job: Job) -> TrialRunner:
     settings = job.settings
     return TrialRunner(
         job.base, job.view, measures(settings), batch=settings.batch, seed=settings.seed,
-        limits=settings.steering, swept=settings.sweep, engine=job.engine,
+        limits=settings.steering, swept=settings.sweep, engine=job.engine, progress=job.progress,
     )  # fmt: skip

@@ -1,5 +1,7 @@
-"""How a search's progress looks on a terminal. Imports nothing slow."""
+"""How a search's progress looks: bars on a terminal; in a file, a line when something begins and every half minute. Imports nothing slow."""
 
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,23 @@ from froc.visible import marked
 if TYPE_CHECKING:
     from froc.search.plan import Plan
     from froc.search.run_folder import TrialRecord
+
+
+TRAINING = "training "
+"""What the steps of one trial are called by, before its method."""
+SILENCE = 30.0
+"""Seconds after which a reader of a file is told what goes on."""
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: 45 s, 12 min, 3.5 h.
+
+    >>> duration(45), duration(725), duration(12_600)
+    ('45 s', '12 min', '3.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class ProgressDisplay:
@@ -28,13 +47,33 @@ class ProgressDisplay:
         self._budget: Mapping[str, float] = {}
         self._shown = 0
         self._best_means: dict[str, Mapping[str, float] | None] = {}
+        self._now = ("", 0, 0, time.monotonic())
+        self._said, self._done = time.monotonic(), threading.Event()
 
     def __enter__(self) -> "ProgressDisplay":
         self._progress.start()
+        if not self._quiet and not self._console.is_terminal:
+            threading.Thread(target=self._break_silence, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._done.set()
         self._progress.stop()
+
+    def _break_silence(self) -> None:
+        """Until the end: say what goes on where nothing was said for `SILENCE` seconds."""
+        while not self._done.wait(max(0.1, self._said + SILENCE - time.monotonic())):
+            if time.monotonic() - self._said >= SILENCE:
+                self._say_now()
+
+    def _say_now(self) -> None:
+        label, done, of, since = self._now
+        self._said = time.monotonic()
+        if label:
+            passed = self._said - since
+            left = f", about {duration(passed / done * (of - done))} left" if 0 < done < of else ""
+            count = f" {done} of {of}" if of > 1 else ""
+            self._console.print(f"[dim]{marked(label)}{count}, {duration(passed)} so far{left}[/]", soft_wrap=True)
 
     def planned(self, plan: "Plan") -> None:
         """Say what will be done, before the first trial."""
@@ -83,7 +122,7 @@ class ProgressDisplay:
         self._advance("trials", len(done), total, self._best(done))
         if record.status == "running" or self._quiet:
             return
-        best = self._best_of(record)
+        self._said, best = time.monotonic(), self._best_of(record)
         means = " ".join(f"{risk} {mean:6.3f}" for risk, mean in (best or {}).items())
         within = best is not None and self._excess(best) <= 1
         verdict = (
@@ -107,13 +146,24 @@ class ProgressDisplay:
         self._advance("calibration", done, total, "search is closed")
 
     def step(self, label: str, done: int, of: int) -> None:
-        """Any other long work: how much of it is done."""
-        self._advance(label, done, of, "")
+        """Any other long work: how much of it is done; with `of` 0, something to be said once."""
+        if of:
+            self._advance(label, done, of, "")
+        elif not self._quiet:
+            self._said = time.monotonic()
+            self._console.print(f"[dim]{marked(label)}[/]", soft_wrap=True)
 
     def starting(self, label: str) -> None:
         """Work starts whose length is not known, such as loading a model."""
         if not self._quiet:
+            self._said, self._now = time.monotonic(), (label, 0, 0, time.monotonic())
             self._console.print(f"[dim]{marked(label)} ...[/]", soft_wrap=True)
+
+    def _begun(self, what: str) -> None:
+        """No bar is drawn into a file: its reader sees what has begun, and of the steps of trials what comes of them."""
+        if not (self._quiet or what.startswith(TRAINING)):
+            self._said = time.monotonic()
+            self._console.print(f"[dim]{marked(what)} ...[/]", soft_wrap=True)
 
     def _best(self, done: "Sequence[TrialRecord]") -> str:
         for record in done:
@@ -134,9 +184,13 @@ class ProgressDisplay:
         return max(means[risk] / alpha for risk, alpha in self._budget.items())
 
     def _advance(self, label: str, done: int, of: int, note: str) -> None:
+        known, before, _, since = self._now
+        # work of one name that begins again, such as the next trial's steps
+        self._now = label, done, of, since if known == label and done >= before else time.monotonic()
         if label not in self._bars:
             self._bars[label] = self._progress.add_task(marked(label), total=of, note="")
             if not self._console.is_terminal:
-                # no bar is drawn into a file: its reader sees what has begun
-                self.starting(f"{label} ({of})" if of > 1 else label)
+                self._begun(f"{label} ({of})" if of > 1 else label)
+        elif done < before and known == label:
+            self._progress.reset(self._bars[label], total=of)
         self._progress.update(self._bars[label], completed=done, total=of, note=marked(note))

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from froc.search.trial.runner import TrialRunner
     from tests.pretend_cuda.runner import PretendCuda
 
-# tests import benchmarks as these import one another: by their bare names
-sys.path.append(str(ROOT / "benchmarks"))
+# tests import benchmarks and examples as these import one another: by their bare names
+sys.path += [str(ROOT / "benchmarks"), str(ROOT / "examples")]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -165,7 +165,7 @@ def test_top_level_holds_the_rooms_and_nothing_else() -> None:
     assert (
         {"froc", "search", "audit", "cli"}
         <= folders
-        <= {"froc", "search", "audit", "cli", "tests", "docs", "benchmarks", ".ci"}
+        <= {"froc", "search", "audit", "cli", "tests", "docs", "benchmarks", "examples", ".ci"}
     )
 
 

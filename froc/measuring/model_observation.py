@@ -17,6 +17,7 @@ from froc.data.prompts import apart
 from froc.data.rows import Row
 from froc.measuring.metric import Observable, Observation
 from froc.models.batches import Encoded, Limits, Stack, chunks, on_device
+from froc.models.block_entry import Reuse, keep, reuse
 from froc.models.forward import Pass
 from froc.models.generation import greedy_answers
 from froc.models.hooks import blocks
@@ -81,7 +82,11 @@ def _tokens(
     stack = Stack(rows, next(model.parameters()).device)
     for index in chunks(stack.length, 1024, size):
         batch = stack.batch(index)
-        observation = Pass(model, batch, end=False, hidden_at=range(depth) if hidden else ())
+        known = Reuse() if hidden else reuse(model, batch.ids)
+        layers = range(depth) if hidden else () if known.block is None else (known.block - 1,)
+        observation = Pass(model, batch, end=False, hidden_at=layers, entry=known.entry)
+        if known.block is not None:
+            keep(model, known, observation.hidden[known.block - 1])
         right, nll, of_tokens = _by_token(observation, token_moments)
         place = index[observation.row], observation.column + 1 - stack.start[index][observation.row]
         hit[place] = right.cpu().numpy()

@@ -1,6 +1,6 @@
 """A model in its current state and named risks -> per-query losses in thousandths. Nothing after this module handles tensors."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from froc.measuring.metric import Observable, Observation
 from froc.measuring.model_observation import observe
 from froc.models.base import Base
 from froc.models.batches import Encoded, Limits, encode
+from froc.models.block_entry import reusing_states
 
 T = TypeVar("T")
 
@@ -174,9 +175,14 @@ def _with_base(base: Base, probe: Probe) -> Probe:
     return probe
 
 
-def observe_probe(base: Base, probe: Probe, places: Sequence[int] | None = None) -> Observation:
-    """What the model in its current state does with the plain queries, or with those at `places`."""
-    with base.measuring():
+def observe_probe(
+    base: Base, probe: Probe, places: Sequence[int] | None = None, changed: Collection[str] | None = None
+) -> Observation:
+    """What the model in its current state does with the plain queries, or with those at `places`.
+
+    changed: names of the parameters that may differ from the base model's; by default all that trials may change.
+    """
+    with base.measuring(), reusing_states(base.model, base.trainable.parameters() if changed is None else changed):
         return ObservationCache(base).observation(probe, places)
 
 

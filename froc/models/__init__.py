@@ -8,6 +8,7 @@
     adapter_layers  experts        peft's layers in a model; mixtures of experts: what adapters change, and the router
     nf4                            frozen linear layers held in four bits
     batches  forward  hooks  likelihood   rows as tensors; one pass; reading and changing hidden states; log-probabilities
+    block_entry                    passes that begin behind the blocks that no trial changes
     narrowing                      which models may process the predicting positions only
     generation                     answers that a model writes
     attention  determinism         which attention computes a model; the same bits each time

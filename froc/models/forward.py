@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from froc.models.autocast import autocast, current
 from froc.models.batches import Batch, Counts, on_device
+from froc.models.block_entry import Entry, entered
 from froc.models.hooks import blocks
 from froc.models.likelihood import chunks_of, linear_nll, linear_saves_memory, over_logits, token_nll, widened
 
@@ -35,6 +36,7 @@ class Pass:
     hidden: layer -> (B, T, D) output of the transformer block, counted from 0.
 
     rows_stay: process whole rows everywhere, as several adapters in one model require: they are told apart by row.
+    entry: where the pass begins, if not at the embeddings; layers of `hidden_at` are not before the block that ends there.
     """
 
     def __init__(
@@ -46,8 +48,9 @@ class Pass:
         hidden_at: Sequence[int] = (),
         logits: bool = True,
         rows_stay: bool = False,
+        entry: Entry | None = None,
     ) -> None:
-        self.batch = batch
+        self.batch, self._entry = batch, entry
         self.row, self.column = batch.predicting(end)
         self.hidden: dict[int, Tensor] = {}
         device = batch.ids.device
@@ -108,6 +111,8 @@ class Pass:
     def _run(self, model: PreTrainedModel, hidden_at: Sequence[int], logits: bool, rows_stay: bool) -> Tensor | None:
         last = max(hidden_at, default=-1)
         with ExitStack() as hooks:
+            if self._entry is not None:
+                hooks.enter_context(entered(model, self._entry))
             for layer in hidden_at:
                 stop = layer == last and not logits
                 hooks.callback(blocks(model)[layer].register_forward_hook(self._keep(layer, stop)).remove)

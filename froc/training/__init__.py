@@ -4,6 +4,7 @@
     phase                what one training step consists of: terms, weighters, combiners, filters, adversaries, edits, rollouts
     terms  components    its parts: loss terms; combiners, update filters, adversaries, edits, rollouts
     base_statistics      training rows, and numbers of the base model on them, computed once per task
+    entry_states         inputs of the first block that training changes, computed once per row
     token_distribution   the base model's next-token distributions
     fisher  causal_tracing  alternates   Fisher information of matrices; where answers are stored; alternative answers
     loop  run            the training loop; one configuration in training

@@ -27,6 +27,7 @@ from froc.models.likelihood import widened
 from froc.models.memory import measured_in_rows
 from froc.models.nf4 import unpacked
 from froc.models.trainable import Full
+from froc.training.entry_states import EntryStates
 from froc.training.token_distribution import TokenDistribution
 
 ALIGNED = 512
@@ -163,6 +164,7 @@ class BaseStatistics:
     answers: dict[BaseModelQuery[Any], Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.entry_states = EntryStates(self.base)
         self._build_stack()
 
     def _build_stack(self) -> None:

@@ -189,7 +189,8 @@ def _pass(base: Base, runs: Sequence[Run], index: Counts, objective: Objective |
     batch = runs[0].stack.batch(index.reshape(-1))
     adversary = runs[0].phase.adversary if objective == "forget" else None
     if adversary is None:
-        return Pass(base.model, batch, hidden_at=hidden_at, logits=logits, rows_stay=len(runs) > 1)
+        entry = runs[0].entry(index[0]) if len(runs) == 1 else None
+        return Pass(base.model, batch, hidden_at=hidden_at, logits=logits, rows_stay=len(runs) > 1, entry=entry)
     attacked, perturbed = adversary.against(base.model, batch, runs[0].state)
     with perturbed():
         return Pass(base.model, attacked, hidden_at=hidden_at, logits=logits)

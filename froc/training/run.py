@@ -16,10 +16,12 @@ from torch.nn import Parameter
 from froc.errors import FrocError, InputError
 from froc.models.base import read_model
 from froc.models.batches import Counts, Stack
+from froc.models.block_entry import Entry, frozen_blocks
 from froc.models.compute import Engine
 from froc.models.forward import Forward
 from froc.training.base_statistics import BaseStatistics, Role, method_context
 from froc.training.components import Recompute, StepContext
+from froc.training.entry_states import places_of
 from froc.training.method import Method
 from froc.training.optimiser import PhaseOptimiser
 from froc.training.phase import Phase
@@ -160,6 +162,15 @@ class Run:
         self._phase_step += 1
         return {role: np.array(next(rows), dtype=np.int64) for role, rows in self._row_draws.items()}
 
+    def entry(self, index: Counts) -> Entry | None:
+        """Where a pass over these (n,) stack rows begins, if some leading blocks stay the base model's; None for the embeddings."""
+        if not self._entry_block:
+            return None
+        reference = self.reference
+        return reference.entry_states.entry(
+            self._entry_block, reference.pools.rows, places_of(index, reference.offsets)
+        )
+
     def edit(self) -> None:
         """One round of the phase's edit, which writes the parameters itself."""
         assert self.phase.edit is not None
@@ -262,6 +273,7 @@ class Run:
         self.phase, steps = self._remaining[0]
         parameters = self._select_parameters()
         self._trained_names |= set(parameters)
+        self._entry_block = self._first_block()
         self._phase_step, self._rollout_rows = 0, None
         lr = self.method.lr * self.phase.phase_lr_multiplier
         self.optimiser.start(self.phase, parameters, lr, steps)
@@ -270,6 +282,16 @@ class Run:
             role: iter(()) if role == ROLLOUT else draw_rows(self._rows_of_role(role), self.batch_size, role, self.seed)
             for role in self.phase.roles
         }
+
+    def _first_block(self) -> int:
+        """The block at which this phase's passes may begin; 0 where they begin at the embeddings."""
+        phase, reference = self.phase, self.reference
+        if phase.edit is not None or phase.rollout is not None:
+            return 0
+        frozen = frozen_blocks(self.base.model, self.changed_names)
+        # an adversary reads and changes what comes before; hidden states of earlier blocks have to be computed
+        possible = phase.adversary is None and min(phase.layers, default=frozen) >= frozen - 1
+        return frozen if frozen and possible and reference.entry_states.fit(reference.pools.rows, self.rows) else 0
 
     def _rows_of_role(self, role: Role) -> Sequence[int]:
         """Row indices of a role that the phase draws from."""

@@ -6,8 +6,9 @@ losses move and until the model breaks. The effect of a whole trial at a lower r
 schedule, since an AdamW step is as long as its rate. Only training rows and search queries are read.
 """
 
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from froc.data.task import FORGETTING, UTILITY
@@ -16,6 +17,8 @@ from froc.measuring.query_losses import Probe, evaluate, observe_probe
 from froc.plugins import find
 from froc.search.executors import Executor
 from froc.search.optuna.space import Spaces
+from froc.search.optuna.trainable_space import inside
+from froc.search.progress import TRAINING, duration
 from froc.search.trial.outcome import TrialSpec, mean, trial_seed
 from froc.search.trial.runner import TrialRunner
 from froc.search.trial.work import Work
@@ -45,13 +48,15 @@ WHAT = "finding learning rates"
 
 @dataclass(frozen=True)
 class FindLearningRates(Work):
-    """The learning rates of one family, found with one of its methods. families: number of families that share the steps."""
+    """The learning rates of one family, found with one of its methods. families: number of families that share the steps.
+    params: hyperparameters that are not at their defaults."""
 
     activity: ClassVar[str] = "finding learning rates"
 
     method: str
     seed: int
     families: int
+    params: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, runner: TrialRunner) -> dict[str, Any]:
         """The measurements, and the ends of the range for this method: see `_Finder.document`."""
@@ -98,15 +103,29 @@ class _Finder:
         }  # fmt: skip
 
     def _ask(self, rate: float) -> TrialSpec:
-        return TrialSpec(self._request.method, {"lr": rate}, trial_seed(self._request.seed, 0))
+        return TrialSpec(self._request.method, {**self._request.params, "lr": rate}, trial_seed(self._request.seed, 0))
 
     def _at(self, place: int) -> tuple[float, float]:
         """(forgetting, utility) mean losses after a few steps from the base."""
         if place not in self._seen:
             run = self._runner.prepared(self._ask(RATES[place]), {self.steps: lambda: True})
-            train_pack(self._runner.base, [run], self._runner.engine)
+            what = f"{TRAINING}{self._request.method} at {RATES[place]:.2g}"
+            begin = time.monotonic()
+            train_pack(
+                self._runner.base, [run], self._runner.engine,
+                after_step=lambda: self._runner.progress(what, run.done, self.steps),
+            )  # fmt: skip
+            if not self._seen:
+                self._foretell(run.steps, (time.monotonic() - begin) / max(1, run.done))
             self._seen[place] = (0.0, 1.0) if run.error else self._losses()
         return self._seen[place]
+
+    def _foretell(self, steps: int, seconds: float) -> None:
+        """Say what a trial will take, from the first short run: what is computed once per task counts in it, so that it is rather less."""
+        self._runner.progress(
+            f"a trial of {self._request.method}: {steps} steps of about {seconds:.2g} s, {duration(steps * seconds)}, and up to half of that for "
+            "measuring", 0, 0,
+        )  # fmt: skip
 
     def _losses(self) -> tuple[float, float]:
         self._runner.base.trainable.activate([0])
@@ -145,7 +164,10 @@ def measured(job: "Job", executor: Executor, progress: Callable[[str, int, int],
     families = open_methods(job)
     if not families:
         return {}
-    works = [FindLearningRates(method, job.settings.seed, len(families)) for method in families.values()]
+    works = [
+        FindLearningRates(method, job.settings.seed, len(families), inside(method, job.space[method]))
+        for method in families.values()
+    ]
     progress(WHAT, 0, len(works))
     results = executor.each(works, lambda done: progress(WHAT, done, len(works)))
     return dict(zip(families, results, strict=True))

@@ -1,15 +1,18 @@
 """The specification of a trial, and its outcome."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from froc import hashing
+from froc.data.task import Query
 from froc.errors import FrocError
 from froc.loss_table import SCALE
+from froc.measuring.measurement import Measurement, written
 from froc.measuring.query_losses import Average
 from froc.models.trainable import Weights
 from froc.search.trial.sweep import SweepPoint
@@ -65,6 +68,27 @@ class Outcome:
 
 Hopeless = Callable[[list[list[Any]], list[list[float]]], bool]
 """Called at a rung with [step, means] of each rung so far and, per rung, each query's loss over its budget; True stops the trial."""
+
+
+def losses_of(
+    config: str,
+    split: str,
+    by_risk: Mapping[str, Sequence[Query]],
+    losses: Mapping[str, Any],
+    measures: Mapping[str, Measurement],
+) -> pl.DataFrame:
+    """A loss table of one configuration. losses: risk -> (n,) thousandths of its queries."""
+    parts = [
+        pl.DataFrame(
+            {
+                "config": [config] * len(queries), "risk": [risk] * len(queries), "metric": [written(risk, measures[risk])] * len(queries),
+                "split": [split] * len(queries), "unit": [query.unit for query in queries], "query": [query.id for query in queries],
+                "loss": pl.Series(losses[risk], dtype=pl.Int16),
+            }
+        )
+        for risk, queries in by_risk.items()
+    ]  # fmt: skip
+    return pl.concat(parts)
 
 
 def mean(thousandths: NDArray[np.int16]) -> float:

@@ -10,7 +10,7 @@ import polars as pl
 from froc import hashing
 from froc.data.splits import SearchView, ids
 from froc.data.task import RISKS, Query
-from froc.measuring.measurement import Measurement, written
+from froc.measuring.measurement import Measurement
 from froc.measuring.metric import Observation
 from froc.measuring.query_losses import Probe, averaged, evaluate, observe_probe, probes
 from froc.models.base import Base
@@ -20,7 +20,18 @@ from froc.models.memory_needs import place_base_copy
 from froc.models.random_state import rng_state, set_rng_state
 from froc.models.trainable import Weights
 from froc.plugins import make
-from froc.search.trial.outcome import Hopeless, MeasuredConfig, Outcome, TrialSpec, _beside, _ratios, _reason, mean
+from froc.search.progress import TRAINING
+from froc.search.trial.outcome import (
+    Hopeless,
+    MeasuredConfig,
+    Outcome,
+    TrialSpec,
+    _beside,
+    _ratios,
+    _reason,
+    losses_of,
+    mean,
+)
 from froc.search.trial.sweep import NO_SWEEP, Effort, MeasuredPoint, Sweep, first_of
 from froc.training.base_statistics import BaseStatistics, TrainingRows
 from froc.training.checkpoint import SavedState, Saver
@@ -41,13 +52,15 @@ class TrialRunner:
     seed: of the run.
     limits: risk -> budget that steers the sweep.
     swept: whether stops and mixes are tried.
+    progress: called with (what, done, of) after each step; (message, 0, 0) is said once.
     """
 
     def __init__(
         self, base: Base, view: SearchView, measures: Mapping[str, Measurement], *, batch: int, seed: int,
         limits: Mapping[str, float] | None = None, swept: bool = True, engine: Engine | None = None,
+        progress: Callable[[str, int, int], None] = lambda *_: None,
     ) -> None:  # fmt: skip
-        self.base, self.view, self.measures, self.batch = base, view, measures, batch
+        self.base, self.view, self.measures, self.batch, self.progress = base, view, measures, batch, progress
         self.limits, self.swept, self.engine = limits or dict.fromkeys(measures, 0.1), swept, engine or Engine()
         place_base_copy(base, self.engine.optimizer)
         self.reference = BaseStatistics(base, TrainingRows.of(view, base, seed))
@@ -79,7 +92,10 @@ class TrialRunner:
         attempts, before = self._begun(specs, hopeless, saver)
         ready = [attempt.run for attempt in attempts if attempt.run is not None]
 
+        what = f"{TRAINING}{', '.join(dict.fromkeys(methods))}"
+
         def each() -> None:
+            self.progress(what, min(run.done for run in ready), ready[0].steps)
             if saver is not None and saver.due and all(run.can_checkpoint for run in ready):
                 self._save(saver, attempts, before + time.monotonic() - begin)
 
@@ -181,9 +197,9 @@ class TrialRunner:
         for probe in self.probes:
             # a sweep at this step reads the same first queries, observed in the same pass shapes
             sweep, queries = first_of(probe), range(min(FEEDBACK_QUERIES, len(probe.rows)))
-            observation = seen[probe.risk] = observe_probe(self.base, probe, sweep)
+            observation = seen[probe.risk] = observe_probe(self.base, probe, sweep, run.changed_names)
             if rest := queries[len(sweep) :]:
-                observation = observation.and_then(observe_probe(self.base, probe, rest))
+                observation = observation.and_then(observe_probe(self.base, probe, rest, run.changed_names))
             losses[probe.risk] = evaluate(probe, observation, queries).losses
         self._fed_back = run.adapter_index, run.done, seen
         run.report_search_losses(losses, self.limits)
@@ -220,21 +236,7 @@ class TrialRunner:
         self, config: str, split: str, by_risk: Mapping[str, Sequence[Query]], losses: Mapping[str, Any]
     ) -> pl.DataFrame:
         """A loss table of one configuration."""
-        parts = [
-            pl.DataFrame(
-                {
-                    "config": [config] * len(queries),
-                    "risk": [risk] * len(queries),
-                    "metric": [written(risk, self.measures[risk])] * len(queries),
-                    "split": [split] * len(queries),
-                    "unit": [query.unit for query in queries],
-                    "query": [query.id for query in queries],
-                    "loss": pl.Series(losses[risk], dtype=pl.Int16),
-                }
-            )
-            for risk, queries in by_risk.items()
-        ]
-        return pl.concat(parts)
+        return losses_of(config, split, by_risk, losses, self.measures)
 
 
 class _Attempt:

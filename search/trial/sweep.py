@@ -136,7 +136,7 @@ class Sweep:
     def _look(self, step: int, mix: float) -> SweepPoint:
         self._put(step, mix)
         known = self._known(step) if mix == 1.0 else {}
-        seen = {p.risk: known.get(p.risk) or observe_probe(self._base, p, first_of(p)) for p in self._probes}
+        seen = {p.risk: known.get(p.risk) or self._observed(p, first_of(p)) for p in self._probes}
         losses = {p.risk: evaluate(p, seen[p.risk], first_of(p)).losses for p in self._probes}
         ratio = {risk: float(of_risk.mean()) / 1000 / self._budget[risk] for risk, of_risk in losses.items()}
         return SweepPoint(step, mix, seen, losses, ratio)
@@ -146,10 +146,13 @@ class Sweep:
         measured = {}
         for probe in self._probes:
             seen, rest = point.seen[probe.risk], range(len(first_of(probe)), len(probe.rows))
-            measured[probe.risk] = evaluate(
-                probe, seen.and_then(observe_probe(self._base, probe, rest)) if rest else seen
-            )
+            measured[probe.risk] = evaluate(probe, seen.and_then(self._observed(probe, rest)) if rest else seen)
         return MeasuredPoint(point.step, point.mix, measured)
+
+    def _observed(self, probe: Probe, places: range) -> Observation:
+        return observe_probe(
+            self._base, probe, places, {*self._trained(), *(name for kept in self.kept.values() for name in kept)}
+        )
 
     def _put(self, step: int, mix: float) -> None:
         # without a sweep nothing is kept: the model already is at the only point

@@ -1,12 +1,14 @@
 """The display of a search's progress: the best configuration so far."""
 
 import io
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from froc.search import progress
 from froc.search.progress import ProgressDisplay
 from froc.search.run_folder import TrialRecord
 
@@ -53,3 +55,36 @@ def test_a_trial_is_looked_at_once(display: ProgressDisplay, monkeypatch: pytest
     for count in range(1, 5):
         display._best(log[:count])
     assert seen == ["c0000", "c0001", "c0002", "c0003"]
+
+
+def test_a_reader_of_a_file_is_told_what_goes_on_and_how_long_it_will_take(
+    display: ProgressDisplay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "SILENCE", 0.2)
+    written: Any = display._console.file
+    with display:
+        display.step("a trial takes an hour", 0, 0)
+        display.step("training npo", 1, 40)
+        deadline = time.monotonic() + 20
+        while "left" not in written.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    lines = written.getvalue().splitlines()
+    assert lines[0] == "a trial takes an hour"
+    assert any(line.startswith("training npo 1 of 40, 0 s so far, about ") for line in lines)
+    assert not any(line.endswith("...") for line in lines)
+    said = len(written.getvalue())
+    time.sleep(0.5)
+    assert len(written.getvalue()) == said
+
+
+def test_the_steps_of_the_next_trial_are_counted_from_its_beginning(display: ProgressDisplay) -> None:
+    for done in (1, 2, 3, 1):
+        display.step("training npo", done, 3)
+    assert display._now[1] == 1
+    assert display._progress.tasks[0].completed == 1
+    display.step("measuring", 0, 2)
+    assert "measuring (2) ..." in display._console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_durations_are_said_in_the_unit_that_one_thinks_in() -> None:
+    assert [progress.duration(s) for s in (5, 89, 91, 5399, 5401)] == ["5 s", "89 s", "2 min", "90 min", "1.5 h"]
