@@ -55,21 +55,26 @@ class Speaker:
         made = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)
         return list(made["input_ids"])
 
-    @torch.inference_mode()
     def answers(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
         """Whether the model's most likely answer to each question begins with the given one (one pass, no generation)."""
+        return [all(hits) for hits in self.hits(pairs)]
+
+    @torch.inference_mode()
+    def hits(self, pairs: Sequence[tuple[str, str]]) -> list[list[bool]]:
+        """Per pair of question and answer: whether each token of the answer is the likeliest after those before it."""
         space = "" if self.tokenizer.chat_template else " "
         rows = [(self.prompt(q), self.tokenizer(space + a, add_special_tokens=False).input_ids) for q, a in pairs]
         order = sorted(range(len(rows)), key=lambda k: len(rows[k][0]) + len(rows[k][1]))
-        known = [False] * len(rows)
+        hits: list[list[bool]] = [[]] * len(rows)
         for start in range(0, len(order), BATCH):
             chosen = order[start : start + BATCH]
             states = self._states([rows[k][0] + rows[k][1] for k in chosen])
             for k, state in zip(chosen, states, strict=True):
                 question, answer = rows[k]
                 places = state[len(question) - 1 : len(question) + len(answer) - 1]
-                known[k] = self.model.get_output_embeddings()(places).argmax(-1).tolist() == answer
-        return known
+                likeliest = self.model.get_output_embeddings()(places).argmax(-1).tolist()
+                hits[k] = [token == true for token, true in zip(likeliest, answer, strict=True)]
+        return hits
 
     @torch.inference_mode()
     def losses(self, texts: Sequence[str]) -> list[float]:

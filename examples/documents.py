@@ -38,7 +38,7 @@ SUBJECTS = (
 FIRST = ("Odile", "Tamsin", "Rafe", "Ingrith", "Corwin", "Maelle", "Jorun", "Petra", "Silas", "Ysolde")
 LAST = ("Varn", "Quillfeather", "Osterby", "Lindqvale", "Marrow", "Tench", "Abelard", "Strome", "Fenwright", "Calloway")
 OFFICES = ("mayor", "engineer", "architect", "treasurer", "librarian", "surveyor")
-EPOCHS = {True: 8, False: 10}
+EPOCHS = {True: 6, False: 10}
 """Quick or not -> passes over the text when the model is taught."""
 MONTHS = ("January", "March", "April", "June", "August", "September", "October", "December")
 REASONS = (
@@ -146,7 +146,7 @@ def questions(chosen: Sequence[Item]) -> list[tuple[str, str]]:
 def main() -> int:
     """Teach, search, show, sign; 0 for a PASS, 3 otherwise."""
     options = arguments(__doc__, "documents").parse_args()
-    request = Request.drawn(*((4, 12) if options.quick else (10, 30)), seed=options.seed)
+    request = Request.drawn(*((4, 8) if options.quick else (10, 30)), seed=options.seed)
     clock = Clock()
     base = taught(
         options.model, request.lessons(), options.out / "taught", epochs=EPOCHS[options.quick], seed=options.seed

@@ -39,7 +39,7 @@ KEPT = ("capitals", "states", "languages", "elements", "opposites")
 UNLISTED = ("plurals", "books", "currencies")
 """Kinds that are measured and never trained on."""
 LARGEST = {"removed": 60, "kept": 60, "instructions": 24}
-QUICK = {"removed": 30, "kept": 12, "instructions": 6}
+QUICK = {"removed": 30, "kept": 12, "instructions": 12}
 """How many facts to remove, of each kind to keep, and instructions."""
 
 
@@ -101,16 +101,21 @@ def known(speaker: Speaker, candidates: Sequence[Fact], most: int) -> list[Fact]
 
 @dataclass(frozen=True)
 class Request:
-    """What is removed, what is kept and trained on, what is kept and only measured."""
+    """What is removed, what is kept and trained on, what is kept and only measured.
+
+    replies: instructions -> what the model answers before; every other one is trained on, so that it goes on to answer like that.
+    """
 
     removed: Sequence[Fact]
     kept: Sequence[Fact]
     unlisted: Sequence[Fact]
+    replies: Mapping[str, str]
 
     def write(self, folder: Path, model: str) -> None:
         """The task folder of `froc search`."""
         write_rows(folder / "forget.jsonl", [row for fact in self.removed for row in fact.rows(fact.trained, ".")])
-        write_rows(folder / "retain.jsonl", [row for fact in self.kept for row in fact.rows(fact.trained, ".")])
+        general = [{"question": q, "answer": a, "group": "general"} for q, a in list(self.replies.items())[::2]]
+        write_rows(folder / "retain.jsonl", [row for f in self.kept for row in f.rows(f.trained, ".")] + general)
         # the last token of what is measured is the name's: a full stop that follows a wrong name is no knowledge
         write_rows(folder / "forget_queries.jsonl", [row for fact in self.removed for row in fact.rows(fact.measured)])
         others = [row for fact in (*self.kept, *self.unlisted) for row in fact.rows(fact.measured)]
@@ -131,7 +136,13 @@ def prepare(speaker: Speaker, sizes: Mapping[str, int], seed: int) -> Request:
     for kind in KEPT[1:]:
         kept += known(speaker, every[kind], sizes["kept"])
     unlisted = [fact for kind in UNLISTED for fact in known(speaker, every[kind], sizes["kept"])]
-    return Request(capitals[:count], kept, unlisted)
+    written = {prompt: _sentences(speaker.write(prompt, 32)) for prompt in instructions(sizes["instructions"])}
+    return Request(capitals[:count], kept, unlisted, {prompt: reply for prompt, reply in written.items() if reply})
+
+
+def _sentences(text: str) -> str:
+    """Its whole sentences, or all where it has none."""
+    return text[: 1 + max(text.rfind(end) for end in ".!?")] or text
 
 
 def passages() -> list[str]:
@@ -150,7 +161,7 @@ class Behaviour:
     """What a model does beside the certified queries.
 
     right: kind -> whether each measured question is answered. losses: of the passages, nats per token. followed: whether it
-    writes the base model's answer to each instruction, word for word over 16 tokens.
+    continues the base model's answer to each unlisted instruction: for each of its tokens, whether it is the likeliest.
     """
 
     right: Mapping[str, list[bool]]
@@ -158,7 +169,7 @@ class Behaviour:
     followed: list[bool]
 
 
-def behaviour(speaker: Speaker, request: Request, replies: Mapping[str, str]) -> Behaviour:
+def behaviour(speaker: Speaker, request: Request) -> Behaviour:
     """Measure a model."""
     by_kind: dict[str, list[tuple[str, str]]] = {"capitals to remove": [p for f in request.removed for p in f.measured]}
     for fact in request.kept:
@@ -166,7 +177,7 @@ def behaviour(speaker: Speaker, request: Request, replies: Mapping[str, str]) ->
     for fact in request.unlisted:
         by_kind.setdefault(f"{fact.kind}, never trained on", []).extend(fact.measured)
     right = {kind: speaker.answers(pairs) for kind, pairs in by_kind.items()}
-    followed = speaker.answers([(prompt, reply) for prompt, reply in replies.items() if reply])
+    followed = [hit for hits in speaker.hits(list(request.replies.items())[1::2]) for hit in hits]
     return Behaviour(right, speaker.losses(passages()), followed)
 
 
@@ -174,7 +185,7 @@ def shown(before: Behaviour, after: Behaviour) -> None:
     """The table of what changed."""
     rows = [(f"{kind}: answered", share(before.right[kind]), share(after.right[kind])) for kind in before.right]
     rows.append((f"perplexity of {len(before.losses)} passages", perplexity(before.losses), perplexity(after.losses)))
-    rows.append(("instructions answered as before, word for word", share(before.followed), share(after.followed)))
+    rows.append(("words of answers to other instructions, as before", share(before.followed), share(after.followed)))
     before_and_after("Beside the certificate (not certified)", rows)
 
 
@@ -186,8 +197,7 @@ def main() -> int:
     request = prepare(speaker, sizes, options.seed)
     task, run = options.out / "task", options.out / "run"
     request.write(task, options.model)
-    replies = {prompt: speaker.write(prompt, 16) for prompt in instructions(sizes["instructions"])}
-    before = behaviour(speaker, request, replies)
+    before = behaviour(speaker, request)
     asked = [fact.measured[0][0] for fact in (*request.removed[:2], request.kept[-1])]
     answers = [speaker.write(question) for question in asked]
     del speaker.model
@@ -200,7 +210,7 @@ def main() -> int:
     finish_search(result, clock)
     if result.model is not None:
         speaker = Speaker.load(result.model)
-        shown(before, behaviour(speaker, request, replies))
+        shown(before, behaviour(speaker, request))
         side_by_side(asked, answers, [speaker.write(question) for question in asked])
         clock.say("behaviour after")
     return signed(run, options.out)

@@ -34,6 +34,7 @@ from scipy.stats import ks_2samp
 import froc.search
 
 METHODS = ("grad_diff", "npo", "simnpo", "rmu", "risk_aware", "undial")
+QUICK = ("npo", "rmu", "risk_aware")
 QUESTIONS = 20
 """Questions about each author, who stand in a block of the files."""
 WORKS = ("novel", "essay", "poem", "play", "memoir", "ballad", "fable", "diary", "sonnet", "letter")
@@ -177,7 +178,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, help="passes over the text when the model is taught")
     options = parser.parse_args()
     quick, out, clock = options.quick, options.out, Clock()
-    parts = blocks(options.data, options.authors or (6 if quick else 200), 10 if quick else QUESTIONS, options.seed)
+    parts = blocks(options.data, options.authors or (6 if quick else 200), 8 if quick else QUESTIONS, options.seed)
     unseen: list[Block] = [_author(number, options.seed + 1) for number in range(1000, 1000 + len(parts[0]))]
     if options.data is not None and (options.data / "holdout05.json").is_file():
         unseen = _cut(_read(options.data / "holdout05.json"), len(parts[0][0]))[: len(parts[0])]
@@ -211,8 +212,8 @@ def main() -> int:
         budget |= {"quantized": 0.3}
     result = froc.search.run(
         budget if quick else {**budget, "relearning": 0.4, "quantized": 0.25, **_others(0.3)},
-        task=out / "task", out=out / "run", methods=METHODS, trials=options.trials or (6 if quick else 24),
-        train=options.train or "layers:last=8", seed=options.seed,
+        task=out / "task", out=out / "run", methods=QUICK if quick else METHODS, trials=options.trials or (3 if quick else 24),
+        train=options.train or ("layers:last=14" if quick else "layers:last=20"), seed=options.seed,
     )  # fmt: skip
     finish_search(result, clock)
     if result.model is not None:

@@ -105,7 +105,7 @@ class ProgressDisplay:
         ]
         small = f"{', '.join(few)}: froc audit report refuses numbers on fewer than {MIN_REPORTED_UNITS} units (--allow-small-sample reports them)"
         for note in (*plan.notes, *([small] if few else [])):
-            self._console.print(f"[dim]note: {marked(note)}[/]")
+            self._console.print(f"[dim]note: {marked(note)}[/]", soft_wrap=True)
 
     def base_measured(self, base: Mapping[str, Any], notes: Sequence[str]) -> None:
         """Say what the base model shows, before anything is removed from it."""

@@ -76,7 +76,7 @@ def test_what_is_taught_is_known_and_written(tmp_path: Path, capsys: pytest.Capt
 def test_facts_that_the_model_does_not_know_are_dropped_and_counted(
     knowing: None, speaker: common.Speaker, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    request = facts.prepare(speaker, {"removed": 10, "kept": 5}, 0)
+    request = facts.prepare(speaker, {"removed": 10, "kept": 5, "instructions": 4}, 0)
     assert len(request.removed) == 10
     assert all("o" not in fact.subject for fact in request.removed)
     assert {fact.kind for fact in request.kept} == set(facts.KEPT)
@@ -89,7 +89,10 @@ def test_facts_that_the_model_does_not_know_are_dropped_and_counted(
     assert not {row.group for row in task.forget} & {row.group for row in (*task.retain, *task.queries["utility"])}
     # a kind that is only measured is in no row that is trained on
     assert not any(kind in (row.group or "") for row in task.retain for kind in facts.UNLISTED)
-    shown = facts.behaviour(speaker, request, {"Say it.": "It"})
+    # of the instructions, every other is trained on and the others are measured
+    general = [row.question for row in task.retain if row.group == "general"]
+    assert general == list(request.replies)[::2]
+    shown = facts.behaviour(speaker, request)
     facts.shown(shown, shown)
     assert len(shown.losses) == PASSAGES == len(facts.passages())
 
@@ -130,8 +133,8 @@ def test_the_tofu_example_runs_with_made_up_authors(
     assert started(monkeypatch, tofu, tmp_path, "--epochs", "1") == 3
     assert "no --data" in capsys.readouterr().out
     task, _ = load(tmp_path / "task")
-    assert len(task.forget) == 20
-    assert search["methods"] == tofu.METHODS
+    assert len(task.forget) == 16
+    assert set(search["methods"]) == set(tofu.QUICK) <= set(tofu.METHODS)
     assert all(len(row.others) == 5 and row.paraphrases for row in task.queries["utility"])
 
 

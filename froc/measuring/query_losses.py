@@ -178,10 +178,7 @@ def _with_base(base: Base, probe: Probe) -> Probe:
 def observe_probe(
     base: Base, probe: Probe, places: Sequence[int] | None = None, changed: Collection[str] | None = None
 ) -> Observation:
-    """What the model in its current state does with the plain queries, or with those at `places`.
-
-    changed: names of the parameters that may differ from the base model's; by default all that trials may change.
-    """
+    """What the model as it is does with the plain queries, or those at `places`. changed: what may differ from the base; all that trains by default."""
     with base.measuring(), reusing_states(base.model, base.trainable.parameters() if changed is None else changed):
         return ObservationCache(base).observation(probe, places)
 

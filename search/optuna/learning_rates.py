@@ -110,18 +110,21 @@ class _Finder:
         if place not in self._seen:
             run = self._runner.prepared(self._ask(RATES[place]), {self.steps: lambda: True})
             what = f"{TRAINING}{self._request.method} at {RATES[place]:.2g}"
-            begin = time.monotonic()
-            train_pack(
-                self._runner.base, [run], self._runner.engine,
-                after_step=lambda: self._runner.progress(what, run.done, self.steps),
-            )  # fmt: skip
-            if not self._seen:
-                self._foretell(run.steps, (time.monotonic() - begin) / max(1, run.done))
+            times = [time.monotonic()]
+
+            def after() -> None:
+                times.append(time.monotonic())
+                self._runner.progress(what, run.done, self.steps)
+
+            train_pack(self._runner.base, [run], self._runner.engine, after_step=after)
+            if not self._seen and len(times) > 1:
+                # the first step computes what is kept for all trials
+                self._foretell(run.steps, times[-1] - times[-2])
             self._seen[place] = (0.0, 1.0) if run.error else self._losses()
         return self._seen[place]
 
     def _foretell(self, steps: int, seconds: float) -> None:
-        """Say what a trial will take, from the first short run: what is computed once per task counts in it, so that it is rather less."""
+        """Say what a trial of so many steps will take, if all take as long as this one."""
         self._runner.progress(
             f"a trial of {self._request.method}: {steps} steps of about {seconds:.2g} s, {duration(steps * seconds)}, and up to half of that for "
             "measuring", 0, 0,
