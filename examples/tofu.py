@@ -78,7 +78,7 @@ def blocks(data: Path | None, authors: int, questions: int, seed: int) -> tuple[
     kept = authors - forgotten - measured
     if data is None:
         say("no --data: authors of TOFU's shape are made up; nothing of TOFU is in them")
-        made = [_author(number, seed)[:questions] for number in range(authors)]
+        made: list[Block] = [_author(number, seed)[:questions] for number in range(authors)]
         return made[:forgotten], made[forgotten : forgotten + measured], made[forgotten + measured :]
     plain = [{**row, "paraphrased_question": "", "paraphrased_answer": ""} for row in _read(data / "retain95.json")]
     perturbed = _cut(_read(data / "retain_perturbed.json"), questions)
