@@ -12,6 +12,12 @@ sealed queries. A row says, of the method's best candidate:
 * cost: of a step relative to gradient difference, as declared, and CPU seconds of a trial, its search measurements included.
 
     python benchmarks/league.py [--quick] [--tofu DIR] [--trials N] [--seeds K] [--methods npo,gu(npo),...] [--out FOLDER]
+    python benchmarks/league.py --steps 40,80,160 [--quick] [--trials N] [--seeds K] [--methods ...] [--out FOLDER]
+
+With --steps, one tuning rule for all and nothing tuned on this test bed: every method has the same number of trials; its learning rate alone is
+searched, in the range that the range finder measures for its family; all other fields have their own defaults, which are their papers'
+(`risk_aware`'s too, and the task's ranges are not used). For each number of optimiser steps and each seed the runs are compared by `froc compare`:
+who leaves less of the forgotten at 95 % of the retained performance, with intervals, and which are ties. The ranking after each line is that.
 
 With --seeds each method is searched K times; numbers are means over the searches, and `certified` counts those that came to it.
 
@@ -37,6 +43,10 @@ import torch
 from compare import TAUGHT, cut, teach
 
 import froc
+from froc.comparison.document import BEFORE
+from froc.data.task import FORGETTING, UTILITY
+from froc.data.tasks import embedded_text
+from froc.errors import FrocError
 from froc.hyperparameters import spaces
 from froc.plugins import canonical_name, find
 from froc.search.build import cache_folder
@@ -45,6 +55,7 @@ from froc.training import embedded
 from froc.training.method import Method
 
 EPOCHS = 5
+BATCH = 32
 STEPS = 800
 """Of teaching TOFU's text to a small model."""
 METHODS = (
@@ -53,6 +64,8 @@ METHODS = (
     "advunlearn(npo),fit(npo),cure(npo),risk_aware"
 )
 QUICK = "none,pdu"
+RULED = "grad_diff,npo,simnpo,undial,rmu,pdu,risk_aware"
+RULED_QUICK = "npo,risk_aware"
 ON_TOFU = "none,grad_diff,npo,risk_aware"
 COLUMNS = {"relearning": "relearned", "quantized": "quantised", "depth": "depth"}
 
@@ -119,6 +132,87 @@ def row(name: str, task: Task, trials: int, out: Path, seed: int) -> dict[str, A
     }
 
 
+def plain_task(out: Path) -> Path:
+    """The embedded task as a folder, without the ranges that it has for this model: rates are found, fields stay at their papers'."""
+    place = out / "embedded-task"
+    task = embedded_text.task()
+    rows = {
+        "forget": task.forget,
+        "retain": task.retain,
+        "forget_queries": task.queries[FORGETTING],
+        "retain_queries": task.queries[UTILITY],
+    }
+    place.mkdir(parents=True, exist_ok=True)
+    for name, of in rows.items():
+        lines = [json.dumps({"question": row.question, "answer": row.answer, "group": row.group}) for row in of]
+        (place / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (place / "idk.txt").write_text("\n".join(task.refusals) + "\n", encoding="utf-8")
+    (place / "task.toml").write_text(
+        f'name = "league"\nmodel = "{embedded.made(cache=cache_folder())}"\ntemplate = "{task.template}"\n[units]\nforgetting = "query"\n'
+        'utility = "query"\n',
+        encoding="utf-8",
+    )
+    return place
+
+
+def under_the_rule(name: str, place: Path, steps: int, trials: int, seed: int, out: Path) -> dict[str, Any]:
+    """One search of a method under the rule; its run folder and what it came to."""
+    fields, made = spaces(find(Method, name)), find(Method, name)()
+    fixed: dict[str, Any] = {
+        f"{name}.{key}": [str(getattr(made, key))] for key in fields if key not in ("lr", "epochs") and "(" not in name
+    }
+    rows = len((place / "forget.jsonl").read_text(encoding="utf-8").splitlines())
+    run = out / f"{name.replace('(', '-').replace(')', '')}-{steps}-{seed}"
+    done = froc.search.run(
+        0.1, out=run, task=place, methods=[name], trials=trials, candidates=3, pruner="none", progress=False, parallel=1, seed=seed,
+        space={**fixed, "epochs": [f"{steps * BATCH / rows:g}"]}, batch=BATCH, openings=2, split_seed=seed,
+    )  # fmt: skip
+    document = done.certificate.document
+    bounds = [
+        {risk: c["cur"][risk]["simultaneous"] for risk in (FORGETTING, UTILITY)} for c in document.get("candidates", ())
+    ]
+    best = min(bounds, key=worst, default={FORGETTING: 1.0, UTILITY: 1.0})
+    return {"run": run, "certified": document["chosen"] is not None, **best}
+
+
+def ruled(names: Sequence[str], budgets: Sequence[int], trials: int, seeds: int, out: Path) -> dict[str, Any]:
+    """Every budget of steps and seed: a line per method, then the ranking with its ties; the ranks as one JSON document."""
+    place, ranks = plain_task(out), {}
+    print(
+        f"{trials} trials of each method, {seeds} seeds, budget 0.1, learning rates found, all else as in the papers\n"
+    )
+    print("| steps | seed | method | CUR forgetting | CUR utility | certified |\n| --- | --- | --- | --- | --- | --- |")
+    for steps in budgets:
+        for seed in range(seeds):
+            os.environ["FROC_STATE"] = str(out / f"state-{steps}-{seed}")
+            found = {name: under_the_rule(name, place, steps, trials, seed, out) for name in names}
+            for name, entry in found.items():
+                certified = "yes" if entry["certified"] else "no"
+                print(
+                    f"| {steps} | {seed} | {name} | {entry[FORGETTING]:.3f} | {entry[UTILITY]:.3f} | {certified} |",
+                    flush=True,
+                )
+            ranks[f"{steps} steps, seed {seed}"] = ranking(
+                [entry["run"] for entry in found.values()], out / f"compare-{steps}-{seed}"
+            )
+            print(f"\n{ranks[f'{steps} steps, seed {seed}']}\n", flush=True)
+    return ranks
+
+
+def ranking(runs: Sequence[Path], out: Path) -> str:
+    """Best first at 95 % of the retained performance, and which are not told apart from the best; why not, where they cannot be compared."""
+    try:
+        document = froc.compare(
+            runs, retain=(0.95,), tries=1, out=out, openings=len(runs) + 1, reopen=True, progress=False
+        ).document
+    except FrocError as error:
+        return f"not compared: {error}"
+    stage = next(stage for stage in document["ranking"] if stage != BEFORE)
+    order = document["ranking"][stage]
+    tied = f" (not told apart from the first: {', '.join(order['tied'])})" if order["tied"] else ""
+    return " > ".join(order["methods"]) + tied
+
+
 def averaged(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """A method's searches as one row: means, and how many were certified; no search utility where one search came to none."""
     average: dict[str, Any] = {"method": rows[0]["method"], "searches": len(rows)}
@@ -167,6 +261,7 @@ def main() -> None:
     parser.add_argument("--tofu", type=Path)
     parser.add_argument("--trials", type=int)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--steps", help="numbers of optimiser steps such as 40,80,160: one tuning rule for all")
     parser.add_argument("--methods")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -175,6 +270,14 @@ def main() -> None:
     wanted = arguments.methods or (QUICK if arguments.quick else ON_TOFU if arguments.tofu else METHODS)
     with tempfile.TemporaryDirectory() as folder:
         out = arguments.out or Path(folder)
+        if arguments.steps:
+            names = [
+                canonical_name(Method, name)
+                for name in (arguments.methods or (RULED_QUICK if arguments.quick else RULED)).split(",")
+            ]
+            steps = [int(count) for count in arguments.steps.split(",")]
+            print(json.dumps(ruled(names, steps, trials, arguments.seeds, out)))
+            return
         task = on_tofu(arguments.tofu, out) if arguments.tofu else on_embedded()
         print(
             f"{arguments.seeds} x {trials} trials of {EPOCHS} passes over the forget rows per method, budget {task.limit}\n"
