@@ -49,6 +49,7 @@ class Attack(ABC):
     fidelity: how true it is to its paper (`froc.fidelity`).
     holds: whether it needs forget rows; the facts in them are then not measured.
     hides: observables that cannot be observed under it; metrics that read them are refused before training.
+    shows_in: observables through which it acts; metrics that read none of them are refused. Empty: it acts on all.
     """
 
     plugin_group: ClassVar[str] = "froc.attacks"
@@ -56,6 +57,7 @@ class Attack(ABC):
     allows: ClassVar[str]
     holds: ClassVar[bool] = False
     hides: ClassVar[frozenset[Observable]] = frozenset()
+    shows_in: ClassVar[frozenset[Observable]] = frozenset()
 
     def fits(self, rows: Sequence[Row], material: Material) -> str:
         """Why these queries cannot be attacked, with the fix; "" where they can. Checked before anything is trained."""

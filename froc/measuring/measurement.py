@@ -109,7 +109,14 @@ def _measurement(text: str) -> Measurement:
     if at and not attacks:
         raise InputError(f"{text}: no attack after @; write METRIC@ATTACK (froc list attacks)")
     made = tuple(_made(Attack, attack) for attack in attacks.split("+")) if attacks else ()
-    return Measurement(pool, _made(Metric, metric), made)
+    scored = _made(Metric, metric)
+    unseen = next((attack for attack in made if attack.shows_in and not attack.shows_in & set(scored.reads)), None)
+    if unseen:
+        raise InputError(
+            f"{text}: {name_of(unseen)} acts on what is {' or '.join(sorted(unseen.shows_in))}, which {name_of(scored)} does not read; "
+            "take a metric of written answers, such as rouge_l"
+        )
+    return Measurement(pool, scored, made)
 
 
 def named(risks: Sequence[str], definitions: Mapping[str, str]) -> dict[str, Measurement]:

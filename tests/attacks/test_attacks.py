@@ -33,7 +33,7 @@ from tests.small_model import SMALL
 
 QUICK = {
     "relearning": "steps=3", "drift": "steps=3", "soft_prompt": "steps=3", "coordinate_suffix": "steps=2,swaps=4",
-    "latent_perturbation": "steps=3",
+    "latent_perturbation": "steps=3", "sampling": "k=3",
 }  # fmt: skip
 ALL = names(Attack)
 ASKING = [name for name in ALL if find(Attack, name).ask is not Attack.ask]
@@ -47,7 +47,8 @@ MATERIAL = Material(
 
 
 def _text(name: str) -> str:
-    return f"extraction_strength@{name}:{QUICK[name]}" if name in QUICK else f"extraction_strength@{name}"
+    metric = "rouge_l" if find(Attack, name).shows_in else "extraction_strength"
+    return f"{metric}@{name}:{QUICK[name]}" if name in QUICK else f"{metric}@{name}"
 
 
 def _probe(base: Base, task: Task, text: str, count: int = 24) -> Probe:

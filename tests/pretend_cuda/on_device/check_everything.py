@@ -108,7 +108,8 @@ def test_every_metric_measures_on_the_device_what_it_does_on_the_cpu(
 def test_every_attack_measures_on_the_device_what_it_does_on_the_cpu(
     name: str, runners: dict[str, TrialRunner], task: Task, half_forgotten: dict[str, Tensor]
 ) -> None:
-    attacked = measurement(f"probability@{name}:{QUICK[name]}" if name in QUICK else f"probability@{name}")
+    metric = "rouge_l" if find(Attack, name).shows_in else "probability"
+    attacked = measurement(f"{metric}@{name}:{QUICK[name]}" if name in QUICK else f"{metric}@{name}")
     view, _ = split(task, 0.3, sources={"risk": attacked.source})
     losses = {}
     for place, runner in runners.items():

@@ -134,7 +134,8 @@ def method_memory(bench: Bench, name: str) -> float:
 @cache
 def attacked(name: str) -> tuple[SearchView, Measurement]:
     """An attack on a dozen queries, which are the view's of "risk"."""
-    measured_as = measurement(f"probability@{name}:{QUICK[name]}" if name in QUICK else f"probability@{name}")
+    metric = "rouge_l" if find(Attack, name).shows_in else "probability"
+    measured_as = measurement(f"{metric}@{name}:{QUICK[name]}" if name in QUICK else f"{metric}@{name}")
     view, _ = split(embedded_text.task(SMALL), 0.3, sources={"risk": measured_as.source})
     return replace(view, queries={"risk": view.queries["risk"][:12]}), measured_as
 
