@@ -8,7 +8,7 @@
                          code for builder and verifier
     model_folder  expected_tensors  model_hub  bound_weights   a model's files and the tensors they must hold; models from a
                          hub; whether losses, weights and files belong to one model
-    cross_checks  chronology  ranking  comparisons  certificate_comparison   a bundle's files against each other, and against
+    cross_checks  chronology  ranking  comparisons  further_stages  certificate_comparison   a bundle's files against each other, and against
                          what was signed
     verification  assurance  numbered checks that rely on public keys only; what supports a report that verifies
     reexecution  redraw  reexecution_statement   losses measured again: the signed statement; the draw, the counts, the resulting bounds
@@ -16,7 +16,7 @@
     rendering/  exports/     report -> one static page; verified bundle -> formats of other tools
 
 A bundle is a plain folder `NAME.froc-audit`: plan.json, plan.dsse.json, seal.json, trials.jsonl, losses.csv,
-report.html, report.dsse.json. No forgotten row can be read from it, and checking it needs only the model and the public
+report.html, report.dsse.json, and stages.json where the run was continued. No forgotten row can be read from it, and checking it needs only the model and the public
 keys beside it.
 """
 

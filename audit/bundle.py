@@ -23,6 +23,7 @@ from froc.audit import (
     canonical_json,
     comparisons,
     documents,
+    further_stages,
     model_folder,
     reexecution,
     rendering,
@@ -172,6 +173,7 @@ def _files(run: Path, signer: signing.PrivateKey, stamp: str) -> tuple[dict[str,
     if not (run / "certificate.json").is_file():
         raise InputError(f"{run} has no certificate.json; let froc search finish, then write the report")
     files = {name: run_bytes(run / name, run) for name in ("plan.json", "seal.json", "trials.jsonl")}
+    files |= further_stages.files(run)
     try:
         certificate = json.loads(run_bytes(run / "certificate.json", run))
         files["trials.jsonl"] = bundle_files.write_trials(
@@ -209,6 +211,8 @@ def _facts(
         listed = [risk for risk, kind in plan.population.items() if kind != "queries"]
         known = (pl.col("split") == "calibration") | pl.col("risk").is_in(listed)
         table = pl.concat([table, run_losses(run / "losses" / "base.parquet").filter(known)])
+    stages = further_stages.read(files, plan, bundle_files.read_trials(files["trials.jsonl"]))
+    table = pl.concat([table, *further_stages.losses(run, stages)])
     files["losses.csv"] = bundle_files.write_losses(table, [*configs, BASE])
     covers = certificate["chosen"] is not None and config in (None, certificate["chosen"])
     if covers and not (run / "model").is_dir():
@@ -248,7 +252,12 @@ def _refuse_other_numbers(run: Path, was: Mapping[str, Any], derived: Mapping[st
 
 def _refuse_places(files: Mapping[str, bytes]) -> None:
     """InputError where a file names a path: reports are published, and paths reveal whose machine made the run."""
-    for name in ("plan.json", "seal.json", "trials.jsonl", *(name for name in ("comparison.json",) if name in files)):
+    for name in (
+        "plan.json",
+        "seal.json",
+        "trials.jsonl",
+        *(name for name in ("comparison.json", "stages.json") if name in files),
+    ):
         lines = files[name].splitlines() if name.endswith("l") else [files[name]]
         for text in _texts([canonical_json.strict_json(line, decimals=True) for line in lines]):
             if _PLACE.search(text):

@@ -38,6 +38,8 @@ LIMITS = {
 """Every file of a bundle, and the largest number of bytes read of it."""
 COMPARED = {"comparison.csv": 256 * MIB, "comparison.json": 4 * MIB}
 """Further files of a bundle that includes a comparison of methods."""
+STAGES = "stages.json"
+"""Further stages of a run that was continued with fresh queries."""
 LATER = {"reexecution.dsse.json": 4 * MIB}
 """Files that may be added after the report was signed; each has its own signature."""
 TOKEN_BYTES = 64 * 2**10
@@ -45,7 +47,7 @@ MOST_BYTES = 320 * MIB
 """Limit of a whole bundle, by file sizes before any is read; a file with several names counts each time."""
 PLAN_TOKEN = "plan.tsr"
 """Time stamp of the plan's signature, made before the report: evidence like other files."""
-MOST_FILES = len(LIMITS) + len(COMPARED) + len(LATER) + 1 + MAX_DEPTH
+MOST_FILES = len(LIMITS) + len(COMPARED) + len(LATER) + 2 + MAX_DEPTH
 """Upper limit on the number of files: one time stamp of the plan and one per signature, of which an envelope has at most MAX_DEPTH."""
 _REPORT_TOKEN = re.compile(r"report-([0-9a-f]{64})\.tsr")
 """Time stamp of the report's signature by the named key, made after it."""
@@ -88,7 +90,7 @@ class Csv:
         """Check name -> pattern of a cell, in the order of columns."""
         return {
             "table-config": re.compile(self.config),
-            "table-split": re.compile("calibration|search"),
+            "table-split": re.compile("calibration(?:-[1-9][0-9]{0,3})?|search"),
             "table-risk": re.compile(RISK),
             "table-unit-id": re.compile(r"[0-9a-f]{16,64}"),
             "table-example-id": re.compile(r"[0-9a-f]{16,64}"),
@@ -178,7 +180,7 @@ def read_bundle(folder: Path) -> dict[str, bytes]:
     if size > MOST_BYTES:
         raise VerificationError("bundle-too-large", f"the bundle's files hold more than {MOST_BYTES} bytes together")
     wanted = LIMITS | (COMPARED if any(name in COMPARED for name in names) else {})
-    wanted |= {name: limit for name, limit in LATER.items() if name in names}
+    wanted |= {name: limit for name, limit in (LATER | {STAGES: 4 * MIB}).items() if name in names}
     wanted |= {name: TOKEN_BYTES for name in names if name == PLAN_TOKEN or _REPORT_TOKEN.fullmatch(name)}
     for name in names:
         if name not in wanted:
@@ -226,9 +228,7 @@ def listing(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
 def write_losses(table: pl.DataFrame, configs: Iterable[str], csv: Csv = LOSSES) -> bytes:
     """The rows of these configurations as losses.csv: sorted, ASCII, LF, whole thousandths.
 
-    table: a checked loss table; it has search rows only for risks about a listed population.
-
-    VerificationError where a cell could not be read back.
+    table: a checked loss table; it has search rows only for risks about a listed population. VerificationError where a cell could not be read back.
     """
     rows = table.filter(pl.col("config").is_in(list(configs))).select(HEADER.split(",")).rows()
     rows.sort(key=lambda row: (row[0], row[1], row[2], row[4]))

@@ -38,8 +38,13 @@ def _longer(trial: Trial) -> bool:
     return Decimal(trial.seconds) > Decimal(room.total_seconds())
 
 
-def check_report(asserted: Asserted, signed: str, trials: Sequence[Trial], proven: Proven) -> None:
-    """Check the report's dates against those of plan and trials, and against time stamps. signed: the plan's date."""
+def check_report(
+    asserted: Asserted, signed: str, trials: Sequence[Trial], proven: Proven, stages: Sequence[str] = ()
+) -> None:
+    """Check the report's dates against those of plan and trials, and against time stamps.
+
+    signed: the plan's date. stages: dates of the further stages.
+    """
     issued = moment(asserted.issued)
     if moment(asserted.expires) - issued > LONGEST:
         raise VerificationError(
@@ -50,6 +55,8 @@ def check_report(asserted: Asserted, signed: str, trials: Sequence[Trial], prove
     last = max((trial.ended or trial.started for trial in trials), default=signed)
     if moment(last) > issued + CLOCK_SKEW:
         raise VerificationError("trial-after-report", f"a trial is dated {last}, after the report was issued")
+    if any(moment(created) > issued + CLOCK_SKEW for created in stages):
+        raise VerificationError("stages-after-report", "a further stage was sealed after the report was issued")
     for name, dated, times in (("plan", signed, proven.plan), ("report", asserted.issued, proven.report)):
         stamped = min(times.values(), default=None)
         if stamped is not None and moment(dated) > stamped + CLOCK_SKEW:

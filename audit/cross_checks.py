@@ -11,7 +11,17 @@ from typing import Any
 import polars as pl
 
 from froc import hashing, provenance
-from froc.audit import bundle_files, canonical_json, chronology, comparisons, documents, ranking, report, statements
+from froc.audit import (
+    bundle_files,
+    canonical_json,
+    chronology,
+    comparisons,
+    documents,
+    further_stages,
+    ranking,
+    report,
+    statements,
+)
 from froc.audit.bundle_files import Trial, Variant, moment
 from froc.audit.documents import Plan, Seal, SignedPlan
 from froc.audit.report import Facts
@@ -82,16 +92,18 @@ def read(
         "trials", f"{len(trials)} logged trial(s), every candidate among the complete ones, {order}, none run twice"
     )
     losses = _losses(files, plan, seal)
+    stages = further_stages.read(files, plan, trials)
+    further_stages.check_losses(losses, stages, plan.task.units)
     losses, base = _divided(losses)
     log.held(
         "losses",
-        _measured(losses, plan) + _control(plan, base),
+        _measured(losses, plan) + further_stages.sentence(stages) + _control(plan, base),
     )
     tree = hashing.sha256_tree(dict(covered)) if covered else None
     compared = comparisons.read(files, plan) if "comparison.json" in files else None
     if compared is not None:
         log.held("comparison", f"{len(compared.losses)} losses of {len(compared.seal.candidates)} sealed points")
-    return Facts(plan, plan_digest, signed, seal, trials, losses, covered, tree, compared, signers, base)
+    return Facts(plan, plan_digest, signed, seal, trials, losses, covered, tree, compared, signers, base, stages)
 
 
 def _plan(files: Mapping[str, bytes], trust: Trust, now: datetime, proven: Proven) -> tuple[Plan, str, tuple[str, ...]]:
@@ -253,7 +265,7 @@ def _losses(files: Mapping[str, bytes], plan: Plan, seal: Seal) -> Any:
 
 def _measured(losses: pl.DataFrame, plan: Plan) -> str:
     """What the table holds of the candidates."""
-    calibration = losses.filter(pl.col("split") == "calibration")
+    calibration = losses.filter(pl.col("split") != "search")
     scope = (
         "the first units of the sealed order, as many as each candidate was measured on"
         if plan.sequential

@@ -140,6 +140,10 @@ class Plan(Lenient):
     joint: bool
     # in older plans every candidate has the same share of the level
     levels: Literal["own"] | None = None
+    # declared attempts with fresh queries each
+    series: int = Field(default=1, ge=1, le=MANY)
+    # whether further stages may follow
+    extendable: bool = False
     metrics: dict[str, MeasurementText]
     quantum: Literal[1000]
     split: SplitPlan
@@ -186,6 +190,8 @@ class Plan(Lenient):
             keyed=bool(self.estimand),
             relative=tuple(sorted(set(self.relative))),
             own_levels=self.levels == "own",
+            extendable=self.extendable,
+            series=self.series,
         )
 
 

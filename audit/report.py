@@ -14,6 +14,7 @@ import polars as pl
 from froc.audit.bundle_files import Trial
 from froc.audit.canonical_json import exact
 from froc.audit.documents import ComparedPlan, ComparedSeal, Plan, Seal
+from froc.audit.further_stages import SealedStage
 from froc.comparison import document as comparison
 from froc.errors import InputError, VerificationError
 from froc.loss_table import SCALE
@@ -57,6 +58,7 @@ class Facts:
     compared: a comparison of methods on the same task and base model, if one was signed with it.
     plan_signers: trusted keys that signed the plan.
     base: rows of the base model; None if the plan requires none.
+    stages: further stages with which the run was continued.
     """
 
     plan: Plan
@@ -70,11 +72,17 @@ class Facts:
     compared: Compared | None = None
     plan_signers: tuple[str, ...] = ()
     base: pl.DataFrame | None = None
+    stages: tuple[SealedStage, ...] = ()
 
     @property
     def control(self) -> Control | None:
         """The base model's rows, where the plan requires them."""
         return None if self.base is None or self.plan.control is None else Control(self.base, self.plan.control)
+
+    @property
+    def stage_dates(self) -> list[str]:
+        """When each further stage was sealed."""
+        return [stage.created for stage in self.stages]
 
     @property
     def first(self) -> str:
@@ -150,7 +158,7 @@ def _compared(compared: Compared) -> dict[str, Any]:
 
 def certificate_of(facts: Facts, opening: int) -> dict[str, Any]:
     """The certificate, computed only from integer losses, sealed candidates and the plan's claim."""
-    claim = replace(facts.plan.claim, opening=opening)
+    claim = replace(facts.plan.claim, opening=opening, stages=tuple(stage.of_claim for stage in facts.stages))
     candidates = [Candidate(c.config, c.method, c.params, c.weight, c.weights_digest) for c in facts.seal.candidates]
     try:
         return certify(facts.losses, candidates, claim, facts.seal.units, facts.control)

@@ -201,7 +201,7 @@ def _check(
         beside = _model(covered, model)
         log.held("model", f"the model folder holds exactly the files that were signed, and is closed{beside}")
     evidence = facts.read(files, trust, now, proven, covered, log)
-    chronology.check_report(asserted, evidence.plan_signed, evidence.trials, proven)
+    chronology.check_report(asserted, evidence.plan_signed, evidence.trials, proven, evidence.stage_dates)
     _audit_seed(evidence.plan, audit_seed)
     derived = _derived(report.predicate, evidence, asserted)
     log.held("statistics", "p-values, bounds, certified configurations, choice and verdict, computed again")

@@ -1,7 +1,7 @@
 """The `froc` command: text in, text out. One file per command, named after it.
 
     main        the command tree, and the one place where errors become messages and exit codes
-    search  compare  certify  plan  monitor  bench  list_  show/  audit/
+    search  extend  compare  certify  plan  monitor  bench  list_  show/  audit/
     options     options that several commands share
     words       parsing values; printing tables and JSON
     memory      the table of the memory that methods need

@@ -9,7 +9,7 @@ import typer
 
 import froc
 from froc import extras
-from froc.cli import audit, bench, certify, compare, monitor, plan, search, show
+from froc.cli import audit, bench, certify, compare, extend, monitor, plan, search, show
 from froc.cli import list_ as listing
 from froc.cli.words import messages, visible
 from froc.errors import FrocError
@@ -25,6 +25,7 @@ app = typer.Typer(
     "say PASS, or an alarm · 4 a report that does not verify · 130 interrupted, can be resumed.",
 )
 app.command("search", epilog=search.EXAMPLES)(search.search)
+app.command("extend", epilog=extend.EXAMPLES)(extend.extend)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
 app.command("certify", epilog=certify.EXAMPLES)(certify.certify)

@@ -16,9 +16,7 @@ OUTPUT = "Output"
 
 Budget = Annotated[
     list[str],
-    typer.Option(
-        "--budget", "-b", help="Accepted risk: 0.1 for every risk, or RISK=0.1 (repeatable).", rich_help_panel=RISKS
-    ),
+    typer.Option("--budget", "-b", help="Accepted risk: 0.1, or RISK=0.1 (repeatable).", rich_help_panel=RISKS),
 ]
 Risk = Annotated[
     list[str] | None,
@@ -30,9 +28,7 @@ Risk = Annotated[
 ]
 Profile = Annotated[
     str,
-    typer.Option(
-        help="Risks that are certified together: basic, standard or strict (froc list profiles).", rich_help_panel=RISKS
-    ),
+    typer.Option(help="Risks certified together: basic, standard, strict (froc list profiles).", rich_help_panel=RISKS),
 ]
 Confidence = Annotated[float, typer.Option(help="How sure the certificate must be (1 - delta).", rich_help_panel=RISKS)]
 Procedure = Annotated[
@@ -72,6 +68,12 @@ Radius = Annotated[
 ]
 Joint = Annotated[
     bool, typer.Option("--joint", help="Certified set and CURs hold together (delta / 2 each).", rich_help_panel=RISKS)
+]
+Extendable = Annotated[
+    bool, typer.Option("--extendable", help="Fresh queries may follow (froc extend).", rich_help_panel=RISKS)
+]
+Series = Annotated[
+    int, typer.Option(help="Declared attempts with fresh queries each, at delta / SERIES.", rich_help_panel=RISKS)
 ]
 Bundle = Annotated[Path, typer.Argument(help="NAME.froc-audit folder.")]
 TrustedKey = Annotated[

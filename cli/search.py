@@ -151,6 +151,7 @@ def search(
         ),
     ] = False,
     joint: options.Joint = False,
+    extendable: options.Extendable = False,
     search_share: Annotated[
         float, typer.Option(help="Part of the queries that the search may look at.", rich_help_panel=options.RISKS)
     ] = 0.2,
@@ -159,6 +160,7 @@ def search(
     ] = None,
     audit_seed: options.AuditSeed = None,
     openings: options.Openings = 1,
+    series: options.Series = 1,
     reopen: options.Reopen = False,
     relative: options.Relative = None,
     allow_vacuous: options.AllowVacuous = False,
@@ -233,12 +235,7 @@ def search(
         ),
     ] = False,
     dry_run: options.DryRun = False,
-    json_: Annotated[
-        bool,
-        typer.Option(
-            "--json", help="Print the certificate as JSON on standard output.", rich_help_panel=options.OUTPUT
-        ),
-    ] = False,
+    json_: options.Json = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="No progress, no table.", rich_help_panel=options.OUTPUT)
     ] = False,
@@ -270,7 +267,7 @@ def search(
         "relative": tuple(relative or ()),
 
             "confidence": confidence, "trials": trials, "sampler": sampler, "pruner": pruner, "procedure": procedure, "bound": bound,
-            "joint": joint, "candidates": candidates, "share": search_share, "seed": seed, "batch": batch, "openings": openings,
+            "joint": joint, "extendable": extendable, "series": series, "candidates": candidates, "share": search_share, "seed": seed, "batch": batch, "openings": openings,
             "reopen": reopen, "radius": radius, "sequential": sequential, "objective": objective, "train": train, "pack": pack,
             "sweep": sweep, "autocast": autocast, "measure_dtype": measure_dtype, "optimizer": optimizer, "until": until,
             "storage": storage, "later": later, "allow_vacuous": allow_vacuous

@@ -151,6 +151,15 @@ def matrix(frame: pl.DataFrame, *, risk: str, split: str | None, configs: Sequen
     )  # fmt: skip
 
 
+def joined(parts: Sequence[LossMatrix]) -> LossMatrix:
+    """Matrices of the same configurations, one after the other."""
+    return LossMatrix(
+        parts[0].configs, tuple(unit for part in parts for unit in part.units),
+        np.concatenate([part.values for part in parts], axis=1), np.concatenate([part.sums for part in parts], axis=1),
+        np.concatenate([part.sizes for part in parts]),
+    )  # fmt: skip
+
+
 def prefixes(
     frame: pl.DataFrame, order: pl.DataFrame, *, risk: str, configs: Sequence[str], unit: str
 ) -> tuple[list[NDArray[np.int16]], int]:

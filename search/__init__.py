@@ -15,7 +15,8 @@
     continual/           chains of runs; `predecessor`: the run that `--after` names
     trial_extension      more trials in the same run folder, as long as nothing was opened
     external_model       an unlearned model from another tool, instead of trials
-    reexecution          sealed configurations trained and measured once more, for an auditor
+    extend               a run that certified nothing continued with fresh queries
+    reexecution  rebuilding  sealed configurations trained and measured once more, for an auditor; the job of a finished run
     comparison           methods mixed with the base model until all retain the same performance
     diagnosis            numbers of the chosen model that are shown and never certified
     run_folder           the files of a run; the only place that knows their names

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 UNSEEDED_AT_DEFAULT = (
     "population", "sample", "weights", "radius", "sequential", "objective", "weighing", "train", "pack", "sweep", "autocast", "measure_dtype", "optimizer",
-    "parallel", "until", "later", "relative", "before", "like",
+    "parallel", "until", "later", "relative", "extendable", "series", "before", "like",
 )  # fmt: skip
 """Settings that came later: where they are not used, the embedded task's questions stay what they were."""
 
@@ -190,7 +190,7 @@ def build_job(
         sealed,
         space,
         settings,
-        (*notes, *unfit, *base.notes),
+        (*_groupless(task), *notes, *unfit, *base.notes),
         engine,
         after=after,
         original=original,
@@ -199,6 +199,18 @@ def build_job(
     if small := [] if crew else small_model_workers(machine, settings, base):
         return replace(made, workers=executor_maker(made, machine, small, threads=1))
     return replace(made, workers=executor_maker(made, machine, crew)) if crew else made
+
+
+def _groupless(task: "Task") -> list[str]:
+    """A note for each pool whose unit is the group and some of whose rows name none."""
+    without = {
+        pool: sum(not row.group for row in rows) for pool, rows in task.queries.items() if task.units[pool] != "query"
+    }
+    return [
+        f"{count} of {len(task.queries[pool])} {pool} queries name no group: together they count as one group; give each its own"
+        for pool, count in without.items()
+        if count
+    ]
 
 
 def _asks_for_retrained(methods: Sequence[str]) -> bool:

@@ -16,7 +16,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import polars as pl
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -35,7 +34,7 @@ from froc.search.job import Job, Listener, runner_of
 from froc.search.optuna import learning_rates
 from froc.search.plan import Plan, as_planned, make_plan, refuse_other_plan
 from froc.search.run_folder import Folder, write_json, write_table
-from froc.search.sealed import ranking, unopened
+from froc.search.sealed import further_stages, ranking, unopened
 from froc.search.settings import measures
 from froc.search.stages import calibrate, save_chosen, seal_given, seal_searched
 
@@ -70,7 +69,7 @@ def run(
         plan = replace(plan, notes=(*plan.notes, *filter(None, [looked.overlap])))
     folder.hold()
     try:
-        with _interruptible(), _logged(folder.run_log), deterministic(job.base.deterministic):
+        with interruptible(), logged(folder.run_log), deterministic(job.base.deterministic):
             LOG.info("froc %s, %s", froc.__version__, "goes on" if old else "a new run")
             if extended:
                 plan = trial_extension.extend(plan, folder)
@@ -80,11 +79,7 @@ def run(
             else:
                 with closing(job.workers(lambda: runner_of(job))) as executor:
                     done = _work(job, plan, folder, executor, listener, sign_plan)
-            if done.get("opened") is not False and diagnosis.record(job, folder, done):
-                for rest in ("weights", "training"):
-                    shutil.rmtree(folder.path / rest, ignore_errors=True)
-            if job.after is not None and done["chosen"] and not folder.sustainability.is_file():
-                _extend_chain(job, folder)
+            concluded(job, folder, done)
             return done
     except KeyboardInterrupt as stop:
         LOG.warning("stopped by the user")
@@ -101,6 +96,19 @@ def run(
         raise
     finally:
         folder.release()
+
+
+def concluded(job: Job, folder: Folder, done: Mapping[str, Any]) -> None:
+    """Write diagnostics and the record of removals, and remove what only a running search needs.
+
+    Parameters of candidates that fresh queries may still certify stay.
+    """
+    if done.get("opened") is not False and diagnosis.record(job, folder, done):
+        extendable = job.settings.extendable and done["chosen"] is None
+        for rest in ("training",) if extendable else ("weights", "training"):
+            shutil.rmtree(folder.path / rest, ignore_errors=True)
+    if job.after is not None and done["chosen"] and not folder.sustainability.is_file():
+        _extend_chain(job, folder)
 
 
 def _extend_chain(job: Job, folder: Folder) -> None:
@@ -198,11 +206,14 @@ def _certified(
     question = ranking.question(seal, fixed)
     opening = opening_ledger.record(job.sealed.counted, fixed, question, job.settings.openings, job.settings.reopen)
     LOG.info("opening %d of %d planned; %s", opening.number, opening.planned, opening.overlap or "all are fresh")
-    claim = replace(plan.claim, openings=opening.planned, opening=opening.number)
+    claim = replace(
+        plan.claim, openings=opening.planned, opening=opening.number, stages=further_stages.measured(folder)
+    )
     calibrate(job, folder, executor, candidates, claim, seal, listener)
     order = job.sealed.order if claim.sequential else None
-    losses = pl.read_parquet(folder.calibration_losses)
-    certificate = certify(losses, candidates, claim, order, positive_control.read(folder, plan.document))
+    certificate = certify(
+        further_stages.losses(folder), candidates, claim, order, further_stages.control(folder, plan.document)
+    )
     save_chosen(job, folder, executor, candidates, certificate)
     write_json(folder.certificate, certificate)
     LOG.info("certified %d of %d, chosen %s", len(certificate["certified"]), len(candidates), certificate["chosen"])
@@ -210,7 +221,7 @@ def _certified(
 
 
 @contextmanager
-def _logged(path: Path) -> Iterator[None]:
+def logged(path: Path) -> Iterator[None]:
     """Context manager: events go to the run's log file, with levels; FROC_DEBUG adds the lowest level."""
     stream = open_log(path)
     handler = logging.StreamHandler(stream)
@@ -228,7 +239,7 @@ def _logged(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Context manager: SIGTERM acts like Ctrl-C: finish writing, and say how to continue."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:

@@ -31,7 +31,7 @@ from froc.search.settings import Settings, control_of, measures
 from froc.training.method import Method
 
 PACKAGES = ("torch", "transformers", "optuna", "numpy", "scipy", "mapie", "polars")
-OPTIONAL_FIELDS: dict[str, Any] = {"relative": None, "like": None}
+OPTIONAL_FIELDS: dict[str, Any] = {"relative": None, "extendable": None, "series": None, "like": None}
 """Fields that only plans have which use them."""
 LEGACY_FIELD_DEFAULTS: dict[str, Any] = {"plugins": []}
 """Values of fields that older plans lack, at the top level."""
@@ -77,6 +77,7 @@ def bounds(
             named_bounds[risk] = automatic(
                 binary=zero_one, unit=units[risk], population=kind,
                 sequential=settings.sequential, procedure=settings.procedure, combined=COMBINED in settings.budget,
+                extendable=settings.extendable,
             )  # fmt: skip
             continue
         if find(Bound, named).binary_only and not binary:
@@ -130,6 +131,8 @@ def make_plan(
         largest={risk: sealed.largest[risk] for risk, unit in units.items() if unit == WEIGHTED},
         relative=tuple(sorted(set(settings.relative))),
         own_levels=True,
+        extendable=settings.extendable,
+        series=settings.series,
     )
     refuse_unknown(claim)
     claim = replace(claim, estimand=estimands(claim), keyed=True)
@@ -163,6 +166,8 @@ def make_plan(
         "openings": claim.openings,
         "joint": claim.joint,
         "levels": "own",
+        **({"extendable": True} if claim.extendable else {}),
+        **({"series": claim.series} if claim.series > 1 else {}),
         "metrics": {risk: as_written(risk, measurement) for risk, measurement in measured.items()},
         "quantum": SCALE,
         "control": {risk: control_of(risk, measurement) for risk, measurement in measured.items()},
@@ -201,6 +206,31 @@ def _fidelity(document: Mapping[str, Any]) -> dict[str, str]:
     bases: dict[str, type] = {"attack": Attack, "method": Method, "metric": Metric}
     named = provenance.named(document)
     return {f"{kind} {name}": fidelity.of(find(bases[kind], name)) for kind, name in named if kind in provenance.PAPERS}
+
+
+def claim_of(document: Mapping[str, Any]) -> Claim:
+    """The claim of a plan that was written by this version, before any opening."""
+    after = document.get("after")
+    names = (
+        "budget",
+        "confidence",
+        "procedure",
+        "bound",
+        "population",
+        "listed",
+        "weights",
+        "radius",
+        "openings",
+        "joint",
+        "sequential",
+        "estimand",
+    )
+    return Claim(
+        **{name: document[name] for name in names}, unit=document["task"]["units"],
+        unmeasured=0 if after is None or after["measured"] else len(after["tasks"]), largest=document.get("largest", {}),
+        relative=tuple(document.get("relative", ())), keyed=True, own_levels=document.get("levels") == "own",
+        extendable=document.get("extendable", False), series=document.get("series", 1),
+    )  # fmt: skip
 
 
 def as_planned(plan: Plan, old: Mapping[str, Any], *, named_bound: bool) -> Plan:

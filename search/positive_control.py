@@ -17,7 +17,7 @@ from froc.errors import InputError
 from froc.loss_table import matrix
 from froc.measuring.agreement import refuse
 from froc.risk.claim import Claim, Evidence, evidence_from_matrix
-from froc.risk.positive_control import BASE, Control, complaint, document, score_threshold
+from froc.risk.positive_control import BASE, complaint, document, score_threshold
 from froc.risk.rounding import at_least
 from froc.search.executors import Executor
 from froc.search.job import Job
@@ -113,12 +113,6 @@ def measure_calibration(executor: Executor, queries: Queries, folder: Folder) ->
     """Measure the base model on the calibration queries; its absences go to a file of their own, since they are no candidate's losses."""
     tables: list[pl.DataFrame] = executor.each([MeasureBase("calibration", queries)])
     write_table(folder.base_losses, pl.concat([_of_search(folder), *tables]))
-
-
-def read(folder: Folder, plan: Mapping[str, Any]) -> Control | None:
-    """The base model's absences of a run; None where a plan of an older version asked for none."""
-    kinds = plan.get("control")
-    return None if kinds is None else Control(pl.read_parquet(folder.base_losses), kinds)
 
 
 def _open_questions(base: Mapping[str, Mapping[str, Any]], budget: Mapping[str, float]) -> list[str]:

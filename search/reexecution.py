@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
@@ -35,6 +36,9 @@ from froc.search.trial.work import KeptWeights, Measure, MeasureBase, Retrain
 
 ROW = ["config", "split", "risk", "query"]
 """Columns that identify a row of a loss table."""
+Further = Mapping[str, Mapping[str, tuple[Query, ...]]]
+"""Split of a further stage -> risk -> its queries (`froc.search.extend`)."""
+NO_STAGES: Further = MappingProxyType({})
 Progress = Callable[[int, int], None]
 """Called with (configurations done, of)."""
 
@@ -57,14 +61,14 @@ def environment(base: Base) -> dict[str, str]:
     }  # fmt: skip
 
 
-def refuse_other_job(job: Job, plan: Mapping[str, Any]) -> None:
+def refuse_other_job(job: Job, plan: Mapping[str, Any], subject: str = "report") -> None:
     """InputError where a job differs from the plan's: base model, task, measurements, or the repeated draw."""
     if job.base.digest != plan["model"]["digest"]:
         raise InputError(
-            f"the report is about another base model ({plan['model']['name']}, in its precision); give it with --base"
+            f"the {subject} is about another base model ({plan['model']['name']}, in its precision); give it with --base"
         )
     if job.task.digest != plan["task"]["digest"]:
-        raise InputError(f"the report is about another task ({plan['task']['name']}); give its folder with --task")
+        raise InputError(f"the {subject} is about another task ({plan['task']['name']}); give its folder with --task")
     metrics = {risk: written(risk, measurement) for risk, measurement in measures(job.settings).items()}
     for risk, planned in plan["metrics"].items():
         if metrics.get(risk) != planned:
@@ -110,12 +114,17 @@ def _counts(job: Job, plan: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]
             )
 
 
-def refuse_other_units(job: Job, losses: pl.DataFrame) -> None:
+def refuse_other_units(job: Job, losses: pl.DataFrame, further: Further = NO_STAGES) -> None:
     """InputError where a loss table (froc's schema) has another unit for a query than the task: bounds count units.
 
-    All rows are compared, since nothing needs to be measured for it.
+    All rows are compared, since nothing needs to be measured for it. further: split -> queries of the further stages.
     """
-    searched = [(risk, query.unit, query.id) for risk, queries in job.view.queries.items() for query in queries]
+    searched = [
+        (risk, query.unit, query.id)
+        for by_risk in (job.view.queries, *further.values())
+        for risk, queries in by_risk.items()
+        for query in queries
+    ]
     known = pl.concat([job.sealed.order, pl.DataFrame(searched, schema=["risk", "unit", "query"], orient="row")])
     differing = losses.join(known.cast(pl.String), on=["risk", "unit", "query"], how="anti")
     if len(differing):
@@ -142,6 +151,7 @@ def remeasure(
     unlearned: Path | None = None,
     weighed: Callable[[str, KeptWeights], None] = lambda *_: None,
     failed: Callable[[str, FrocError], None] = lambda *_: None,
+    further: Further = NO_STAGES,
 ) -> pl.DataFrame:
     """Losses of the wanted rows (`config`, `split`, `risk`, `query`) in froc's schema.
 
@@ -149,9 +159,10 @@ def remeasure(
     unlearned: a model folder that is measured as the only configuration.
     weighed: called with every configuration's name and parameters.
     failed: called with the name of a configuration that cannot be trained again, and why.
+    further: split -> queries of the further stages.
     """
     with deterministic(job.base.deterministic):
-        return _remeasured(job, seal, configs, wanted, progress, unlearned, weighed, failed)
+        return _remeasured(job, seal, configs, wanted, progress, unlearned, weighed, failed, further)
 
 
 def _remeasured(
@@ -163,9 +174,10 @@ def _remeasured(
     unlearned: Path | None,
     weighed: Callable[[str, KeptWeights], None],
     failed: Callable[[str, FrocError], None],
+    further: Further,
 ) -> pl.DataFrame:
     runner = runner_of(job)
-    queries = {"calibration": job.sealed.open(seal), "search": job.view.queries}
+    queries = {"calibration": job.sealed.open(seal), "search": job.view.queries, **further}
     tables = [pl.DataFrame(schema=SCHEMA)]
     for place, target in enumerate(configs):
         progress(place, len(configs))

@@ -47,6 +47,7 @@ class Settings:
     as the search losses make a certificate likely. timeout, trial_timeout: seconds. later: requests to come, for which a
     part of the sealed queries each is held back (`froc.data.continual`).
     allow_vacuous: go on where the base model itself keeps a budget; nothing is certified then, so no plan says it.
+    extendable: whether fresh queries may follow the calibration queries (`froc.search.extend`).
     relative: risks whose budgets are shares of what the base model scores; before: risk -> that score on search queries, once it
     is measured.
     like: what was taken from an earlier run, as the plan says it; see `froc.search.prior_run`.
@@ -94,6 +95,8 @@ class Settings:
     later: int = 0
     allow_vacuous: bool = False
     relative: tuple[str, ...] = ()
+    extendable: bool = False
+    series: int = 1
     before: Mapping[str, float] = field(default_factory=dict)
     like: Mapping[str, Any] = field(default_factory=dict)
 
@@ -242,7 +245,8 @@ def _settings_fields(plan: Mapping[str, Any], overrides: Mapping[str, str]) -> d
         "sample": {risk: plan["split"]["calibration"][risk] for risk in RISKS if kinds.get(risk) == "sample"},
         "sequential": plan["sequential"], "train": search.get("train", "full"), "pack": search.get("pack", 1),
         "autocast": search.get("autocast"), "measure_dtype": search.get("measure_dtype"), "sweep": False, "optimizer": search.get("optimizer", "adamw"), "later": plan["split"].get("later", 0),
-        "relative": plan.get("relative", ()), "before": plan.get("before", {}), "like": plan.get("like", {}),
+        "relative": plan.get("relative", ()), "extendable": plan.get("extendable", False), "series": plan.get("series", 1),
+        "before": plan.get("before", {}), "like": plan.get("like", {}),
     }  # fmt: skip
 
 

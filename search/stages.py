@@ -138,7 +138,7 @@ def seal_given(job: Job, plan: Plan, folder: Folder, executor: Executor, listene
 def _sealed(
     job: Job, plan: Plan, folder: Folder, executor: Executor, candidates: Sequence[Candidate], trials: int
 ) -> dict[str, Any]:
-    kept = _kept(job, folder, executor, candidates)
+    kept = kept_weights(job, folder, executor, candidates)
     base = sealed_weights.of_base(job.base)
     seal = ranking.document(
         sealed_weights.bound(job.base, candidates, kept, job.external),
@@ -163,7 +163,7 @@ def _screen(
     missing = [candidate for candidate in likely if candidate.config not in known]
     if missing:
         queries = {risk: job.view.queries[risk] for risk in job.settings.further}
-        kept = _kept(job, folder, executor, missing)
+        kept = kept_weights(job, folder, executor, missing)
         LOG.info("%d configurations are measured under %s", len(missing), ", ".join(queries))
         measured.append(measure(executor, queries, missing, kept, listener.screening, "search"))
         write_table(folder.screened, pl.concat(measured))
@@ -183,7 +183,7 @@ def calibrate(
     if folder.calibration_losses.is_file():
         return
     queries = job.sealed.open(seal)
-    kept = _kept(job, folder, executor, candidates)
+    kept = kept_weights(job, folder, executor, candidates)
     if claim.sequential:
         table = measure_in_rounds(executor, queries, candidates, kept, claim, job.sealed.order, listener.calibrating)
     else:
@@ -193,7 +193,9 @@ def calibrate(
     write_table(folder.calibration_losses, pl.concat([table, known]))
 
 
-def _kept(job: Job, folder: Folder, executor: Executor, candidates: Sequence[Candidate]) -> dict[str, KeptWeights]:
+def kept_weights(
+    job: Job, folder: Folder, executor: Executor, candidates: Sequence[Candidate]
+) -> dict[str, KeptWeights]:
     """config -> its parameters; those that were not kept are trained again with their seeds."""
     lost = missing = [candidate for candidate in candidates if not folder.weights(candidate.config).is_file()]
     if job.external is not None and missing:
@@ -234,7 +236,7 @@ def save_chosen(
         shutil.rmtree(stale, ignore_errors=True)
     if chosen is None:
         return
-    _kept(job, folder, executor, [chosen])
+    kept_weights(job, folder, executor, [chosen])
     job.base.trainable.activate([0])
     job.base.trainable.load(read_weights(folder.weights(chosen.config)))
     seal = folder.read(folder.seal) or {}

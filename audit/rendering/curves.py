@@ -106,7 +106,7 @@ def merged(losses: Sequence[int]) -> list[tuple[int, int, int]]:
 
 
 def _classes(facts: Facts, config: str) -> list[dict[str, Any]]:
-    rows = facts.losses.filter(pl.col("config") == config, pl.col("split") == "calibration")
+    rows = facts.losses.filter(pl.col("config") == config, pl.col("split") != "search")
     classes = []
     for risk in ordered(facts.plan.task.units):
         losses = rows.filter(pl.col("risk") == risk)["loss"].to_list()

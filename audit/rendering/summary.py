@@ -186,7 +186,7 @@ def claim(report: Mapping[str, Any], certificate: Mapping[str, Any], strict: boo
     if Decimal(shift):
         sure += f" and on every distribution of queries within a Hellinger distance of {shift}"
     about = _sample(report, certificate, strict) + _estimand(report, certificate) + _population(certificate)
-    return f"{sure}: {limits}. {about} {capitalised(opening)}.{_early(certificate)}"
+    return f"{sure}: {limits}. {about} {capitalised(opening)}.{_early(certificate)}{stages(certificate)}"
 
 
 def _claimed(risk: str, metric: str, strict: bool) -> str:
@@ -250,6 +250,19 @@ def _early(certificate: Mapping[str, Any]) -> str:
     if spent is None or spent["saved"] == 0:
         return ""
     return f" Measuring stopped early, by a rule that keeps the confidence: {spent['measured']} of {spent['planned']} units."
+
+
+def stages(certificate: Mapping[str, Any]) -> str:
+    """How the run was continued with fresh queries, in a sentence with a blank before it; empty where it was not."""
+    further = certificate.get("stages", ())
+    if not further:
+        return ""
+    many = "once" if len(further) == 1 else f"{len(further)} times"
+    counts = "; ".join(", ".join(f"{n} of {risk}" for risk, n in stage["n"].items() if n) for stage in further)
+    return (
+        f" The run was continued {many} with fresh queries ({counts}), by tests whose confidence holds whenever and for whatever reason "
+        "one goes on; that no stage was left out is the signer’s word."
+    )
 
 
 def _weights(certificate: Mapping[str, Any]) -> str:

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     import polars as pl
 
     from froc.audit.verification import Result
+    from froc.data.fresh_queries import Rows
     from froc.models.base import Base
     from froc.search.job import Job
-    from froc.search.reexecution import Target
+    from froc.search.reexecution import Further, Target
     from froc.search.trial.work import KeptWeights
 
 
@@ -46,12 +47,14 @@ class Measuring:
     make: builds its job; the argument says whether all parameters must be loadable, as for a model from a folder.
     progress: called with (configurations done, of).
     within: thousandths up to which losses count as the same.
+    rows: pool -> rows of all further stages; None where they are drawn.
     """
 
     verified: "Result"
     make: Callable[[bool], "Job"]
     progress: Callable[[int, int], None]
     within: int = 0
+    rows: "Rows | None" = None
 
     @property
     def chosen(self) -> str | None:
@@ -79,7 +82,8 @@ class Measuring:
             )
         job = self.make(unlearned is not None)
         refuse_other_base(job, self.seal)
-        refuse_other_units(job, self._whole_table())
+        further = self._further(job)
+        refuse_other_units(job, self._whole_table(), further)
         if unlearned is not None:
             _refuse_other_files(job.base, unlearned)
         names = drawn["config"].unique(maintain_order=True).to_list()
@@ -94,7 +98,7 @@ class Measuring:
         failed: dict[str, str] = {}
         table = remeasure(
             job, self.seal, self._targets(names), drawn, self.progress, unlearned, weighed,
-            lambda config, error: failed.update({config: str(error)}),
+            lambda config, error: failed.update({config: str(error)}), further,
         )  # fmt: skip
         chosen = digests.get(self.chosen or "")
         return Again(table, chosen, inference_files.digests(job.base), environment(job.base), failed)
@@ -105,6 +109,13 @@ class Measuring:
 
         facts = self.verified.facts
         return facts.losses if facts.base is None else pl.concat([facts.losses, facts.base])
+
+    def _further(self, job: "Job") -> "Further":
+        """Split -> queries of the further stages."""
+        from froc.search.extend import queries_of_stages
+
+        entries = [stage.model_dump() for stage in self.verified.facts.stages]
+        return queries_of_stages(job, entries, self.rows, self._whole_table())
 
     def of_model(self, again: Again, model: Path | None, seed: int, rows: int) -> Mapping[str, Any]:
         """The predicate's entry about the signed model; empty if the report covers none. model: its folder, if available.
@@ -129,7 +140,9 @@ class Measuring:
         if same or model is None:
             return {"model": entry(again.chosen, same, None, rows)}
         drawn = redraw.table(losses, redraw.draw(losses, seed, rows, scope))
-        table = remeasure(self.make(True), self.seal, self._targets([self.chosen]), drawn, self.progress, model)
+        job = self.make(True)
+        targets, further = self._targets([self.chosen]), self._further(job)
+        table = remeasure(job, self.seal, targets, drawn, self.progress, model, further=further)
         counts = redraw.compare(drawn, table, scope, self.within)
         return {"model": entry(lies, False, counts, rows)}
 

@@ -76,6 +76,7 @@ def model(
     ] = None,
     audit_seed: options.AuditSeed = None,
     openings: options.Openings = 1,
+    series: options.Series = 1,
     reopen: options.Reopen = False,
     relative: options.Relative = None,
     allow_vacuous: options.AllowVacuous = False,
@@ -120,7 +121,7 @@ def model(
         budget=named_risks.budgets_of_profile(*words.budgets(budget), profile, defined), confidence=confidence,
         metrics=words.per_risk(metric or [], "metric", str) | defined, trials=1, candidates=1, sampler="random", pruner="none",
         bound=bound, population=words.per_risk(population or [], "population", str), radius=radius, joint=joint,
-        share=search_share, openings=openings, reopen=reopen, sweep=False, measure_dtype=measure_dtype, allow_vacuous=allow_vacuous,
+        share=search_share, openings=openings, series=series, reopen=reopen, sweep=False, measure_dtype=measure_dtype, allow_vacuous=allow_vacuous,
         relative=tuple(relative or ()),
     )  # fmt: skip
     settings.check()

@@ -1,24 +1,19 @@
 """The `audit reexecute` command: losses of a report measured again, and the result signed."""
 
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from froc.cli import options, words
 from froc.cli.audit.measuring_again import Measuring
 from froc.errors import InputError, NotCertifiedError
-from froc.measuring import named_risks
-from froc.search import build
 from froc.search.machine import Machine
+from froc.search.rebuilding import Rebuilding, chain_of, machine_of, rebuilt_job
 
 if TYPE_CHECKING:
     from froc.audit.trust import Trust
-    from froc.search.continual.chain import RunChain
-    from froc.search.job import Job
-    from froc.search.progress import ProgressDisplay
 
 EXAMPLES = """[bold]Examples[/]
 
@@ -91,6 +86,14 @@ def reexecute(
             rich_help_panel=options.RISKS,
         ),
     ] = None,
+    queries: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Fresh queries of every stage of a run that froc extend continued: FILE or POOL=FILE (repeatable).",
+            show_default=False,
+            rich_help_panel=options.DATA,
+        ),
+    ] = None,
     within: Annotated[
         int,
         typer.Option(
@@ -117,6 +120,7 @@ def reexecute(
     import froc
     from froc.audit import keys as signing
     from froc.audit import model_hub, redraw, reexecution, verification, writing
+    from froc.data import fresh_queries
     from froc.search.progress import ProgressDisplay
 
     if unlearned is not None and model is not None:
@@ -141,19 +145,25 @@ def reexecute(
     drawn = redraw.table(losses, lines)
     environment = verified.facts.plan.environment
     reexecution.refuse_within(within, environment)
-    machine = Machine(
-        device, dtype, executor="inline", attention=attention_of(environment), deterministic=environment.get("deterministic") == "yes", gpus_per_trial=gpus_per_trial
-    )  # fmt: skip
+    machine = machine_of(environment, Machine(device, dtype, executor="inline", gpus_per_trial=gpus_per_trial))
     machine.check()
     with ProgressDisplay(words.messages, quiet) as display:
-        chain = _chain(verified.files, after)
+        planned = json.loads(verified.files["plan.json"])
+        chain = chain_of(planned, after, "report")
         measuring = Measuring(
             verified,
-            lambda whole: _job(
-                verified.files, task, data, base, metric or [], machine, display, chain, earlier or (), whole=whole
+            lambda whole: rebuilt_job(
+                planned,
+                Rebuilding(
+                    "report", task, data, base, words.per_risk(metric or [], "metric", str), chain, earlier or ()
+                ),
+                machine,
+                display.step,
+                whole=whole,
             ),
             lambda done, of: display.step("again", done, of),
             within,
+            fresh_queries.read(queries, planned["task"]["units"]) if queries else None,
         )
         measured = measuring.losses(drawn, unlearned)
         of_model = measuring.of_model(measured, model, seed, rows) if unlearned is None else {}
@@ -193,68 +203,3 @@ def trusted(keys: list[Path] | None, trust: Path | None) -> "Trust":
     if bool(keys) == (trust is not None):
         raise InputError("give the public key of who signed before (--signed-by), or --trust, and not both")
     return trusting.read(trust) if trust else trusting.Trust(tuple(map(signing.load_public, keys or ())))
-
-
-def attention_of(environment: Mapping[str, Any]) -> str | None:
-    """The kernel that the run was computed with, where every machine has it; None, the fastest here, where not."""
-    kernel = environment.get("attention")
-    return kernel if kernel in ("eager", "sdpa") else None
-
-
-def _job(
-    files: Mapping[str, bytes], task: Path | None, data: Path | None, base: str | None, metric: list[str],
-    machine: Machine, display: "ProgressDisplay", chain: "RunChain | None", earlier: Sequence[Path],
-    *, whole: bool,
-) -> "Job":  # fmt: skip
-    """The report's job, rebuilt; InputError where the given inputs differ. whole: all parameters may be replaced."""
-    from dataclasses import replace
-
-    from froc.data.tasks import embedded_text
-    from froc.search.earlier_plan import draw_of
-    from froc.search.reexecution import refuse_other_job
-    from froc.search.settings import not_written, settings_of
-
-    plan: dict[str, Any] = json.loads(files["plan.json"])
-    try:
-        planned_task = plan["task"]
-        label = plan["split"].get("label", "")
-        if not isinstance(label, str):
-            raise not_written("split.label", "not text")
-        # a folder that the report names is not opened
-        if task is None and ("questions" not in plan or embedded_text.request_of(planned_task["name"]) is None):
-            raise InputError(f"the report is about the task {planned_task['name']}; give its folder with --task")
-        units = {risk: planned_task["units"][risk] for risk in named_risks.BASIC}
-        settings = settings_of(plan, words.per_risk(metric, "metric", str))
-        if whole:
-            settings = replace(settings, train="full", pack=1)
-        inputs = build.Inputs(
-            task or Path(planned_task["name"]), base, data, units, planned_task["split_seed"], after=chain, earlier=earlier,
-            questions=plan.get("questions"), label=label, draw=draw_of(plan),
-        )  # fmt: skip
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise not_written(str(error), type(error).__name__) from error
-    job = build.build_job(settings, inputs, machine, display.step)
-    refuse_other_job(job, plan)
-    return job
-
-
-def _chain(files: Mapping[str, bytes], after: Path | None) -> "RunChain | None":
-    """The run that the report continues; InputError where it differs from the plan's."""
-    from froc.search.continual.chain import read
-
-    planned = json.loads(files["plan.json"]).get("after")
-    if planned is None and after is None:
-        return None
-    if planned is None:
-        raise InputError("the report goes on after no other run; leave --after out")
-    if after is None:
-        raise InputError(
-            f"the report goes on after another run, which removed {len(planned['tasks'])} request(s); give its folder with "
-            "--after, and the task folders of those requests with --earlier"
-        )
-    chain = read(after, planned["measured"])
-    if chain.plan_entry != planned:
-        raise InputError(
-            f"{after} is not the run that the report goes on after: its certificate or model is another one"
-        )
-    return chain

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from froc.cli import words
+from froc.configuration_id import EXTERNAL_METHOD
 from froc.measuring import named_risks
 from froc.risk.rounding import at_least, at_most
 
@@ -31,6 +32,12 @@ def summary(run: Path, certificate: Mapping[str, Any]) -> None:
         spent = certificate["sequential"]
         line = f"measured {spent['measured']} of {spent['planned']} planned units, {spent['saved']} saved"
         words.results.print(words.visible(line))
+    closest = certificate.get("closest")
+    if closest and closest["method"] != EXTERNAL_METHOD and "further" not in closest["needs"]:
+        words.messages.print(
+            "[dim]note: with --extendable, a search like this can go on with fresh queries (froc extend)[/]",
+            soft_wrap=True,
+        )
     if certificate["chosen"] is not None:
         _diagnostics(run)
         line = f"model: {run / 'model'}   figures: {run / 'figures'}   next: froc audit report {run}"

@@ -44,12 +44,14 @@ class Bound(ABC):
     binary_only: needs losses of 0 or 1. order_free: the order of units is ignored; otherwise it must have been fixed
     before losses were known. finite: bounds the mean of a finite population sampled without replacement, whose size
     is the field `population`. monotone: p-values never rise with the risk that they are against, as a combined risk needs. anytime: valid at every stopping time, so that measuring may stop early.
+    extendable: its test goes on with units that were not planned (`froc.risk.claim.Stage`), and has the field `ends`.
     """
 
     binary_only: ClassVar[bool] = False
     order_free: ClassVar[bool] = True
     finite: ClassVar[bool] = False
     anytime: ClassVar[bool] = False
+    extendable: ClassVar[bool] = False
     monotone: ClassVar[bool] = True
     theorem: ClassVar[str]
 

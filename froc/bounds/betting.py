@@ -26,7 +26,8 @@ class Betting(Bound):
     the smallest a with max_t K_t(a) >= 1 / delta; e = K_n(alpha), the last capital, as the largest has expectation above 1. Adapts to the variance of the losses. Assumes independent units in an order that was
     fixed before losses were known; p-value and upper bound hold at every stopping time. level: error level for which the
     bets of `p_value` are tuned; it changes power, never validity (`upper` is tuned for its own delta). planned: units
-    that are measured unless it stops early; 0: those that were measured.
+    that are measured unless it stops early; 0: those that were measured. ends: numbers of units after which earlier stages ended,
+    where measuring went on with further ones: bets of a stage look no further than its own end, so that they stay what they were.
 
     >>> losses = np.array([3 * (32 * [0] + [1000])])
     >>> Betting().p_value(losses, alpha=0.1).round(4).tolist()
@@ -37,41 +38,49 @@ class Betting(Bound):
 
     order_free: ClassVar[bool] = False
     anytime: ClassVar[bool] = True
+    extendable: ClassVar[bool] = True
     theorem: ClassVar[str] = "Waudby-Smith and Ramdas 2010.09686; Bates et al. 2101.02703"
 
     level: float = hyperparameter(0.1, Range(1e-6, 0.5, log=True))
     planned: int = hyperparameter(0, Range(0, 10**9))
+    ends: tuple[int, ...] = ()
 
     def p_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) one over the largest capital."""
         risks = per_config(alpha, shape(losses)[0])
-        return by_block(losses, lambda b: p_value_from_losses(losses[b] / SCALE, risks[b], self.level, self.planned))
+        plan = self.planned, self.ends
+        return by_block(losses, lambda b: p_value_from_losses(losses[b] / SCALE, risks[b], self.level, *plan))
 
     def upper(self, losses: Losses, delta: float) -> FloatArray:
         """(m,) smallest risks that are rejected at delta; 1 where none is."""
         shape(losses)
-        return by_block(losses, lambda b: upper_from_losses(losses[b] / SCALE, delta, self.planned))
+        return by_block(losses, lambda b: upper_from_losses(losses[b] / SCALE, delta, self.planned, self.ends))
 
     def e_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) capital after the last unit."""
         risks = per_config(alpha, shape(losses)[0])
-        return by_block(losses, lambda b: e_value_from_losses(losses[b] / SCALE, risks[b], self.level, self.planned))
+        plan = self.planned, self.ends
+        return by_block(losses, lambda b: e_value_from_losses(losses[b] / SCALE, risks[b], self.level, *plan))
 
 
-def p_value_from_losses(values: FloatArray, alpha: Level, level: float, planned: int = 0) -> FloatArray:
+def p_value_from_losses(
+    values: FloatArray, alpha: Level, level: float, planned: int = 0, ends: tuple[int, ...] = ()
+) -> FloatArray:
     """(m,) p-values of (m, n) losses in [0, 1]."""
-    largest, _ = capital(values, bets(values, level, planned), per_config(alpha, len(values)))
+    largest, _ = capital(values, bets(values, level, planned, ends), per_config(alpha, len(values)))
     return np.asarray(1.0 / np.maximum(1.0, largest))
 
 
-def e_value_from_losses(values: FloatArray, alpha: Level, level: float, planned: int = 0) -> FloatArray:
+def e_value_from_losses(
+    values: FloatArray, alpha: Level, level: float, planned: int = 0, ends: tuple[int, ...] = ()
+) -> FloatArray:
     """(m,) e-values of (m, n) losses in [0, 1]."""
-    return capital(values, bets(values, level, planned), per_config(alpha, len(values)))[1]
+    return capital(values, bets(values, level, planned, ends), per_config(alpha, len(values)))[1]
 
 
-def upper_from_losses(values: FloatArray, delta: float, planned: int = 0) -> FloatArray:
+def upper_from_losses(values: FloatArray, delta: float, planned: int = 0, ends: tuple[int, ...] = ()) -> FloatArray:
     """(m,) upper bounds: the capital grows with a, and the bets do not depend on it."""
-    stakes = bets(values, delta, planned)
+    stakes = bets(values, delta, planned, ends)
     kept = 1.0 - stakes * values
 
     def excess(a: FloatArray, rows: FloatArray) -> FloatArray:
@@ -86,8 +95,8 @@ def upper_from_losses(values: FloatArray, delta: float, planned: int = 0) -> Flo
     return root(excess, (average + 0.5 * deviation, average + 1.4 * deviation + linear))
 
 
-def bets(values: FloatArray, level: float, planned: int = 0) -> FloatArray:
-    """(m, n) bets in (0, 1]: bet i uses the losses before i only."""
+def bets(values: FloatArray, level: float, planned: int = 0, ends: tuple[int, ...] = ()) -> FloatArray:
+    """(m, n) bets in (0, 1]: bet i uses the losses before i only, and the number of units at the end of its own stage."""
     n = values.shape[1]
     count = np.arange(2.0, n + 2.0)
     # in place: temporaries of this size cost more than the arithmetic
@@ -101,9 +110,17 @@ def bets(values: FloatArray, level: float, planned: int = 0) -> FloatArray:
     variance /= count
     stakes = np.empty_like(variance)
     stakes[:, 0], stakes[:, 1:] = 0.25, variance[:, :-1]
-    np.divide(2.0 * math.log(1.0 / level) / max(n, planned), stakes, out=stakes)
+    np.divide(2.0 * math.log(1.0 / level) / horizons(n, planned, ends), stakes, out=stakes)
     np.sqrt(stakes, out=stakes)
     return np.asarray(np.minimum(stakes, 1.0, out=stakes))
+
+
+def horizons(n: int, planned: int, ends: tuple[int, ...]) -> FloatArray:
+    """(n,) number of units at the end of the stage of each unit; the last stage ends with the last unit or the planned one."""
+    units = np.full(n, float(max(n, planned)))
+    for end in reversed(ends):
+        units[:end] = end
+    return units
 
 
 def capital(values: FloatArray, stakes: FloatArray, alpha: FloatArray) -> tuple[FloatArray, FloatArray]:

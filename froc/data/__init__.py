@@ -5,6 +5,7 @@
     normal_form                  the normal form by which rows are compared
     task  splits                 a task's rows and queries; their division into search and sealed calibration queries
     opening_ledger  ledger_files   this machine's count of openings of queries; its files
+    fresh_queries                queries with which a finished run is continued
     continual                    earlier removal requests
     tasks/                       task folders; the text of the embedded task
     benchmarks/                  TOFU, MUSE, WMDP and RWKU files as tasks (plug-ins)

@@ -206,7 +206,7 @@ def _next(ledger: _Ledger, counted: Counted, planned: int, reopen: bool) -> Open
         raise InputError(
             f"{opening.again} of {of} of these queries were opened before ({number - 1} time(s), {opening.planned} planned), in "
             "whatever file, spelling or order, and whichever model was asked: an earlier result may have led to this search. "
-            "Fresh queries, or the same run folder, cost nothing; several models or searches are planned beforehand with "
+            "Fresh queries, or the same run folder, cost no opening (trying on fresh ones until something passes does: --series); several models or searches are planned beforehand with "
             f"--openings K; --reopen goes on and says 'opening {number}' in every output"
         )
     return opening

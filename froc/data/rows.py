@@ -70,6 +70,22 @@ def read_rows(path: Path) -> tuple[Row, ...]:
     return rows
 
 
+def read_pools(path: Path) -> dict[str, tuple[Row, ...]]:
+    """Rows of a file in which each names its `pool` (`forgetting`, `utility`): pool -> rows. Raises InputError as `read_rows` does."""
+    pools: dict[str, tuple[Row, ...]] = {}
+    for record in read(path):
+        row = _row(record)
+        pool = record.value.get("pool")
+        if not isinstance(pool, str):
+            raise InputError(
+                f"{record.origin} has no column 'pool'; say in it what the row asks about, or give POOL=FILE"
+            )
+        pools[pool] = (*pools.get(pool, ()), row)
+    if not pools:
+        raise InputError(f"{path.name} is empty; give at least one row with {EXPECTED}")
+    return pools
+
+
 def stripped(rows: Sequence[Row]) -> tuple[tuple[Row, ...], int]:
     """Rows without whitespace around answers, and how many had some: chat templates strip it, so a model trained without it would
     look as if it knew nothing."""

@@ -170,6 +170,7 @@ def _document(
         "closest": closest,
         "warnings": [*wording.unmeasured_warnings(claim), *warnings, *wording.estimand_warnings(rows, claim)],
         **({"relative": list(claim.relative)} if claim.relative else {}),
+        **({"stages": _stages(evidence, claim)} if claim.stages else {}),
         **(estimand_entries | ({"largest": dict(claim.largest)} if claim.largest else {})),
         # certificates of older versions have no base model's results
         **({} if base is None else {"base": dict(base)}),
@@ -189,6 +190,23 @@ def _closest(
         "config": row["config"], "method": row["method"], "risk": risk, "bound": row["cur"][risk]["simultaneous"],
         "needs": {"units": None, "budget": None}, "also": list(vacuous[1:]),
     }  # fmt: skip
+
+
+def _stages(evidence: Mapping[str, Evidence], claim: Claim) -> list[dict[str, Any]]:
+    """The further stages, with their numbers of units."""
+    return [
+        {
+            "number": stage.number,
+            "rows": stage.rows,
+            "seed": stage.seed,
+            "n": {risk: _stage_ends(units)[place + 1] - units.ends[place] for risk, units in evidence.items()},
+        }
+        for place, stage in enumerate(claim.stages)
+    ]
+
+
+def _stage_ends(units: Evidence) -> tuple[int, ...]:
+    return *units.ends, units.count(0)
 
 
 def _rows(evidence: Mapping[str, Evidence], candidates: Sequence[Candidate], claim: Claim) -> list[dict[str, Any]]:

@@ -37,6 +37,22 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """Fresh queries with which a run was continued. number: from 2, as the calibration queries are the first stage. rows: keyed
+    digest (64 hexadecimal digits) of its rows; seed: from which the order of its units follows.
+    """
+
+    number: int
+    rows: str
+    seed: str
+
+    @property
+    def split(self) -> str:
+        """What loss tables call it."""
+        return f"calibration-{self.number}"
+
+
+@dataclass(frozen=True)
 class Claim:
     """What is to be certified; fixed before calibration losses are opened.
 
@@ -44,12 +60,14 @@ class Claim:
     population: per risk, `queries` by default: `queries` are drawn from an unlimited population, `sample` without
     replacement from `listed` units, `census` is all of them. radius: Hellinger distance within which the budget must hold.
     openings: planned openings of these queries, each at delta / openings; opening: the number of this one, from 1.
+    series: declared attempts with fresh queries each, of which this is one, each at delta / series.
     sequential: candidates may be measured on fewer units than planned. unmeasured: number of earlier removal requests that
     are not measured. largest: risk -> maximal number of queries in a group, for `queries-by-group`. estimand: risk -> what
     its mean is a mean of (`estimands`); empty in older plans. keyed: units and queries are named by keyed digests, so that
     their order carries no information. relative: risks whose budget is a fraction of the base model's score:
     E[L] <= budget E[score]. own_levels: bets aim at, and simultaneous CURs hold at, each candidate's share of the level by its weight
-    (`own_levels`); False in older plans, where all shares are equal.
+    (`own_levels`); False in older plans, where all shares are equal. extendable: whether further stages may follow, `stages` those
+    that did, in their order.
     """
 
     budget: dict[str, float]
@@ -63,6 +81,7 @@ class Claim:
     radius: float = 0.0
     openings: int = 1
     opening: int = 1
+    series: int = 1
     joint: bool = False
     sequential: bool = False
     unmeasured: int = 0
@@ -71,6 +90,8 @@ class Claim:
     keyed: bool = False
     relative: tuple[str, ...] = ()
     own_levels: bool = False
+    extendable: bool = False
+    stages: tuple[Stage, ...] = ()
 
     @property
     def risks(self) -> list[str]:
@@ -100,7 +121,8 @@ class Evidence:
     and the number of those units: they are known, not sampled, and part of the list's mean. planned: planned number of
     units. sizes: (n,) queries per unit, where the claim is about the mean over queries; losses are sums then. absences:
     (n,) absences of the base model on these units (`froc.risk.positive_control`), for relative budgets. pooled: (m,) means over all
-    queries, where units have several; fractions of the base model's score for relative budgets.
+    queries, where units have several; fractions of the base model's score for relative budgets. ends: numbers of units after which
+    each stage but the last ended.
     """
 
     losses: Losses | Sequence[Losses]
@@ -110,6 +132,7 @@ class Evidence:
     sizes: IntArray | None = None
     absences: IntArray | None = None
     pooled: FloatArray | None = None
+    ends: tuple[int, ...] = ()
 
     def count(self, place: int) -> int:
         """Number of calibration units on which a candidate was measured."""
@@ -132,7 +155,7 @@ def evidence_of_candidate(evidence: Evidence, place: int) -> Evidence:
 def level(claim: Claim) -> float:
     """The error level of one statement of this opening."""
     # 1 - 0.9 is 0.0999...98 in floats
-    return round(1.0 - claim.confidence, 12) / claim.openings / (2 if claim.joint else 1)
+    return round(1.0 - claim.confidence, 12) / claim.openings / claim.series / (2 if claim.joint else 1)
 
 
 def own_levels(claim: Claim, weights: FloatArray) -> FloatArray:
@@ -159,12 +182,19 @@ def estimands(claim: Claim) -> dict[str, str]:
 
 
 def automatic(
-    *, binary: bool, unit: str, population: str, sequential: bool, procedure: str, combined: bool = False
+    *,
+    binary: bool,
+    unit: str,
+    population: str,
+    sequential: bool,
+    procedure: str,
+    combined: bool = False,
+    extendable: bool = False,
 ) -> str:
     """The bound that `auto` stands for, by rules that do not depend on losses.
 
     binary: losses can only be 0 or 1 by the metric's definition. combined: part of a combined risk, whose test needs p-values that
-    never rise with the risk.
+    never rise with the risk. extendable: further queries may follow, for which aimed bets leave no capital.
     """
     exact = binary and unit == "query"
     if population == "census":
@@ -173,6 +203,6 @@ def automatic(
         return "hypergeometric" if exact else "betting_without_replacement"
     if procedures.find(procedure).evidence == "e":
         return "mixture"
-    if exact and not sequential:
+    if exact and not sequential and not extendable:
         return "binomial"
-    return "betting" if combined else "star_betting"
+    return "betting" if combined or extendable else "star_betting"

@@ -19,6 +19,8 @@ def refuse_unknown(claim: Claim) -> None:
         raise InputError(f"confidence {claim.confidence:g} is outside (0, 1)")
     if claim.openings < 1 or claim.opening < 1:
         raise InputError("openings are counted from 1")
+    if claim.series < 1:
+        raise InputError(f"a series of {claim.series} attempts holds none; give --series the number of attempts")
     if not 0 < level(claim) < 1:
         raise InputError(f"confidence {claim.confidence!r} leaves no error level to spend; lower it")
     if not 0 <= claim.radius < 1:
@@ -36,6 +38,7 @@ def refuse_unknown(claim: Claim) -> None:
     for risk in claim.risks:
         _refuse_risk(claim, risk)
     _refuse_ratios(claim)
+    _refuse_unextendable(claim)
     for risk in claim.parts:
         if not find(Bound, claim.bound[risk]).monotone:
             raise InputError(
@@ -105,6 +108,24 @@ def _refuse_ratios(claim: Claim) -> None:
             f"{ratios[0]}: what a shift of the queries does to a ratio of means is not known; leave --radius out, or "
             + (f"--relative {ratios[0]}" if ratios[0] in claim.relative else f"take --unit {ratios[0]}=group")
         )
+
+
+def _refuse_unextendable(claim: Claim) -> None:
+    if claim.stages and not claim.extendable:
+        raise InputError("the plan says nothing of further stages, and there are some")
+    if not claim.extendable:
+        return
+    if claim.sequential or any(claim.kind(risk) != "queries" for risk in claim.risks):
+        raise InputError(
+            "--extendable is for queries that are drawn and measured as planned: fresh ones go on where those end; leave --sequential "
+            "and --population out"
+        )
+    for risk in claim.risks:
+        if not find(Bound, claim.bound[risk]).extendable or procedures.find(claim.procedure).evidence == "e":
+            raise InputError(
+                f"--extendable: the test of {risk} by {claim.bound[risk]} ends with the planned queries, and says nothing of later ones; take "
+                "--bound auto or betting"
+            )
 
 
 def _refuse_weighted(claim: Claim, risk: str, bound: type[Bound]) -> None:

@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from froc.errors import InputError
-from froc.loss_table import SCALE, WEIGHTED, LossMatrix, matrix, prefixes, refuse_shared_units
+from froc.loss_table import SCALE, WEIGHTED, LossMatrix, joined, matrix, prefixes, refuse_shared_units
 from froc.risk.claim import Claim, Evidence, evidence_from_matrix
 from froc.risk.positive_control import BASE
 
@@ -25,11 +25,13 @@ def evidence_from_table(
     kind, unit = claim.kind(risk), claim.unit[risk]
     if kind == "census" and unit == WEIGHTED:
         unit = "query"  # in a census both units give the mean over all queries
-    if unit != "query" and kind != "census":
+    if (unit != "query" and kind != "census") or claim.stages:
         refuse_shared_units(table, risk)
     if claim.sequential and order is not None:
         rows, planned = prefixes(table, order.filter(pl.col("risk") == risk), risk=risk, configs=names, unit=unit)
         return Evidence(rows, np.zeros(len(names), dtype=np.int64), 0, planned)
+    if claim.stages:
+        return _of_stages(table, risk, names, claim, base)
     split = None if kind == "census" else "calibration"
     measured = matrix(table, risk=risk, split=split, configs=names, unit=unit)
     if risk in claim.relative and base is not None:
@@ -47,6 +49,37 @@ def evidence_from_table(
         losses, looked.sum(axis=1, dtype=np.int64), looked.shape[1], losses.shape[1],
         pooled=sums / (SCALE * queries) if unit == "group" else None,
     )  # fmt: skip
+
+
+def _of_stages(
+    table: pl.DataFrame, risk: str, names: Sequence[str], claim: Claim, base: pl.DataFrame | None
+) -> Evidence:
+    """The units of all stages, one stage after the other."""
+    unit = claim.unit[risk]
+    splits = ["calibration", *(stage.split for stage in claim.stages)]
+
+    def measured(of: pl.DataFrame, configs: Sequence[str]) -> tuple[LossMatrix, tuple[int, ...]]:
+        with_rows = set(of.filter(pl.col("risk") == risk, pl.col("config").is_in(list(configs)))["split"].unique())
+        parts = {
+            split: matrix(of, risk=risk, split=split, configs=configs, unit=unit)
+            for split in splits
+            # a stage may be about some of the risks
+            if split == splits[0] or split in with_rows
+        }
+        counts = [len(parts[split].units) if split in parts else 0 for split in splits]
+        return joined([*parts.values()]), tuple(int(end) for end in np.cumsum(counts)[:-1])
+
+    matrix_of_all, ends = measured(table, names)
+    if risk in claim.relative and base is not None:
+        evidence = _of_share(matrix_of_all, measured(base, [BASE])[0], risk, claim)
+    elif unit == WEIGHTED:
+        sums, queries = matrix_of_all.sums.sum(axis=1), int(matrix_of_all.sizes.sum())
+        evidence = replace(_by_queries(matrix_of_all, risk, claim), pooled=sums / (SCALE * queries))
+    else:
+        sums, queries = matrix_of_all.sums.sum(axis=1), int(matrix_of_all.sizes.sum())
+        pooled = sums / (SCALE * queries) if unit == "group" else None
+        evidence = replace(evidence_from_matrix(matrix_of_all.values), pooled=pooled)
+    return replace(evidence, ends=ends)
 
 
 def of_search(table: pl.DataFrame, risk: str, config: str, claim: Claim, base: pl.DataFrame | None = None) -> Evidence:

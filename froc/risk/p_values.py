@@ -16,6 +16,9 @@ from froc.risk.claim import Claim, Evidence, evidence_of_candidate, level
 from froc.risk.rounding import up, up_p
 from froc.risk.weighted_sum import COMBINED
 
+MOST_AIM = 0.5
+"""Largest error level that bets aim at."""
+
 
 def p_values(
     claim: Claim,
@@ -66,7 +69,9 @@ def _aims(claim: Claim, candidates: int, own: Level | None, m: int) -> FloatArra
     if not claim.own_levels:
         own = float(procedures.first_levels(claim.procedure, np.ones(candidates), level(claim))[0])
     assert own is not None
-    return np.broadcast_to(np.asarray(own, dtype=np.float64), (m,))
+    # who needs hardly any confidence would bet next to nothing
+    aims = np.minimum(own, MOST_AIM) if claim.own_levels else own
+    return np.broadcast_to(np.asarray(aims, dtype=np.float64), (m,))
 
 
 def at_levels(claim: Claim, risk: str, evidence: Evidence, levels: FloatArray) -> Evidence:
@@ -168,12 +173,12 @@ def _inverted(claim: Claim, risk: str, evidence: Evidence, delta: float) -> floa
 def _bound(claim: Claim, risk: str, evidence: Evidence, aim: float) -> Bound:
     name = claim.bound[risk]
     listed = max(0, claim.listed.get(risk, 0) - (evidence.n_searched if claim.kind(risk) == "sample" else 0))
-    return _make_bound(name, aim, evidence.planned if claim.sequential else 0, listed)
+    return _make_bound(name, aim, evidence.planned if claim.sequential else 0, listed, evidence.ends)
 
 
 @lru_cache(maxsize=64)
-def _make_bound(name: str, aim: float, planned: int, listed: int) -> Bound:
+def _make_bound(name: str, aim: float, planned: int, listed: int, ends: tuple[int, ...]) -> Bound:
     # looking up a plug-in takes longer than most bounds, and bisection over budgets asks for the same one
     fields = find(Bound, name).__dataclass_fields__
-    settings = {"level": aim, "planned": planned, "population": listed}
+    settings = {"level": aim, "planned": planned, "population": listed, "ends": ends}
     return make(Bound, name, {key: value for key, value in settings.items() if key in fields})

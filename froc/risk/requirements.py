@@ -6,6 +6,7 @@ Computed with the certificate's own p-values, not with formulas. For the probabi
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ MAX_UNITS = 1_000_000
 """Larger numbers of units are not recommended to anybody."""
 MAX_CLOSE_CANDIDATES = 10
 """Candidates whose required budgets are computed to find the closest one."""
+MAX_FURTHER = 100
+"""Further units, as a multiple of the measured ones, from which on none are recommended."""
 GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
@@ -67,7 +70,7 @@ def closest_candidate(
 
     rows: the certificate's candidates. In the result, bound: the smallest budget at which that risk passes at the
     candidate's own level (before any other is rejected); needs: that budget to 3 decimals, or the approximate number of
-    units with the same loss distribution; also: other risks that failed.
+    units with the same loss distribution, of which `further` are not measured yet where others may follow; also: other risks that failed.
     """
     own = first_levels(claim.procedure, np.array([row["weight"] for row in rows]), level(claim))
     place = (_nearest if claim.estimand else _nearest_by_p)(rows, evidence, claim, own)
@@ -83,6 +86,9 @@ def closest_candidate(
         "needs": {
             "units": _units_alike(claim, risk, of_candidate, len(rows), own_level),
             "budget": up(budget, 3) if up(budget, 3) < 1 else None,
+            **(
+                {"further": _further_units(claim, risk, of_candidate, len(rows), own_level)} if claim.extendable else {}
+            ),
         },
         "also": [name for name in sorted(claim.budget) if name != risk and row["p_values"][name] > own_level],
     }
@@ -178,6 +184,27 @@ def _units_alike(
         return p_values(claim, risk, alike, candidates, own=own_level)[0] <= own_level
 
     return smallest_integer(enough, n + 1)
+
+
+def _further_units(
+    claim: Claim, risk: str, evidence: Mapping[str, Evidence], candidates: int, own_level: float
+) -> int | None:
+    """Approximate number of units with the same losses that would suffice after those that were measured; None where none would."""
+    if risk == COMBINED:
+        return None
+    at = np.array([shift.shrunk(claim.budget[risk], claim.radius)])
+    measured = at_levels(claim, risk, evidence[risk], at)
+    losses = np.asarray(measured.losses)
+    n = losses.shape[1]
+    if int(losses.sum(dtype=np.int64)) >= at[0] * SCALE * n:
+        return None
+
+    def enough(units: int) -> bool:
+        longer = np.concatenate([losses, resized(losses, units)], axis=1)
+        alike = {risk: replace(evidence_from_matrix(longer), ends=(*measured.ends, n))}
+        return p_values(claim, risk, alike, candidates, own=own_level)[0] <= own_level
+
+    return smallest_integer(enough, 1, MAX_FURTHER * n)
 
 
 def smallest_integer(holds: Callable[[int], bool], start: int, most: int = MAX_UNITS) -> int | None:

@@ -16,10 +16,19 @@ PLAIN = MEANS["query"]
 
 
 def statement(claim: Claim) -> str:
-    """Which opening of these calibration queries this is, and the resulting confidence."""
+    """Which opening of these calibration queries this is, of which series of attempts, and the resulting confidence."""
+    if claim.series > 1:
+        return (
+            f"{_opening(claim)}; one of {claim.series} attempts with fresh queries that were declared beforehand: all of them together hold "
+            f"with confidence {claim.confidence:g}"
+        )
+    return _opening(claim)
+
+
+def _opening(claim: Claim) -> str:
     spent = level(claim) * (2 if claim.joint else 1)
     if claim.opening > claim.openings:
-        joint_confidence = max(0.0, 1.0 - claim.opening * spent)
+        joint_confidence = max(0.0, 1.0 - claim.opening * spent * claim.series)
         return f"opening {claim.opening}, {claim.openings} planned: jointly {joint_confidence:.6g}, not {claim.confidence:g}"
     if claim.openings > 1:
         return (
@@ -112,6 +121,9 @@ def closest_words(closest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]],
     fresh = "fresh " if claim.estimand else ""
     units = f"about {need['units']} {fresh}calibration units of {risk} with losses like these" if need["units"] else ""
     budget = f"a {risk} budget of {need['budget']:g}" if need["budget"] else ""
+    if claim.extendable:
+        more_units = need.get("further")
+        units = f"about {more_units} further units of {risk} with losses like these (froc extend)" if more_units else ""
     either = " or ".join(filter(None, (units, budget)))
     wanted = f"it would take {either or 'another configuration, for no budget below 1 would do'}"
     more = f"; its {' and '.join(others)} too {'falls' if len(others) == 1 else 'fall'} short" if others else ""

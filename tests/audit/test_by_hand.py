@@ -36,9 +36,9 @@ def test_it_needs_nothing_of_froc(script: Path) -> None:
     assert names == {"base64", "hashlib", "json", "math", "sys", "cryptography"}
 
 
-@pytest.mark.parametrize("name", ["good", "failing", "short"])
-def test_the_numbers_of_a_report_are_found_by_hand(request: pytest.FixtureRequest, script: Path, name: str) -> None:
-    made = request.getfixturevalue(name)
+@pytest.mark.parametrize("name", ["good", "failing", "short", "continued"])
+def test_the_numbers_of_a_report_are_found_by_hand(originals: dict[str, Any], script: Path, name: str) -> None:
+    made = originals[name]
     done = run(script, made.bundle, made.public)
     assert done.returncode == 0, done.stderr
     report = made.read()["predicate"]

@@ -100,12 +100,26 @@ def test_it_is_independent_and_short() -> None:
     assert others <= {
         "base64", "cryptography", "datetime", "fractions", "hashlib", "json", "math", "os", "pathlib", "re", "stat", "typing",
     }  # fmt: skip
-    assert sum(bool(line.strip()) for path in files for line in path.read_text(encoding="utf-8").splitlines()) < 560
+    assert sum(bool(line.strip()) for path in files for line in path.read_text(encoding="utf-8").splitlines()) < 600
 
 
 @pytest.mark.parametrize(
     "name",
-    ["good", "failing", "short", "compared", "early", "both", "again", "stamped", "curve", "wide", "small", "older"],
+    [
+        "good",
+        "failing",
+        "short",
+        "compared",
+        "early",
+        "continued",
+        "both",
+        "again",
+        "stamped",
+        "curve",
+        "wide",
+        "small",
+        "older",
+    ],
 )
 def test_both_accept_what_is_honest(originals: dict[str, Made], name: str) -> None:
     made = originals[name]

@@ -12,8 +12,9 @@ import polars as pl
 import pytest
 
 from froc.audit import keys, redraw, reexecution, writing
-from froc.cli.audit.reexecute import attention_of
 from froc.errors import InputError, VerificationError
+from froc.search.machine import Machine
+from froc.search.rebuilding import machine_of
 
 BY_UNIT = frozenset({"utility"})
 """Risks of the made runs that are means over groups."""
@@ -390,4 +391,4 @@ def test_a_tolerance_is_small_and_for_runs_that_may_differ() -> None:
 def test_a_run_is_measured_again_with_its_attention_where_every_machine_has_it(
     environment: dict[str, Any], kernel: str | None
 ) -> None:
-    assert attention_of(environment) == kernel
+    assert machine_of(environment, Machine()).attention == kernel

@@ -6,6 +6,7 @@ a listed population divided by an auditor's seed, signatures that an authority h
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from froc.audit import (
     bundle_files,
     canonical_json,
     documents,
+    further_stages,
     keys,
     plan_signing,
     redraw,
@@ -221,6 +223,9 @@ def originals(good: Made, failing: Made, short: Made, folder: Path) -> dict[str,
     small = Path(shutil.copytree(good.run, folder / "small"))
     stop_early(small, 49)
     made["small"] = built("small", small, small=True)
+    continued = Path(shutil.copytree(good.run, folder / "continued"))
+    continue_run(continued)
+    made["continued"] = built("continued", continued)
     two_signers = Made(Path(shutil.copytree(good.bundle, folder / f"both{verification.SUFFIX}")), good.run, key)
     signers = [keys.load_signer(key), keys.load_signer(key.with_name("other"))]
     (two_signers.bundle / "report.dsse.json").write_bytes(
@@ -247,3 +252,45 @@ def originals(good: Made, failing: Made, short: Made, folder: Path) -> dict[str,
         else:
             PICKED["run"] = run
     return made
+
+
+def continue_run(run: Path) -> None:
+    """Turn a finished run into one that was continued twice with fresh queries, the second time about forgetting alone."""
+    losses = pl.read_parquet(run / "losses" / "calibration.parquet")
+    base = pl.read_parquet(run / "losses" / "base.parquet")
+    seal = json.loads((run / "seal.json").read_text())
+
+    def planned(plan: dict[str, Any]) -> None:
+        plan |= {"extendable": True, "levels": "own", "bound": dict.fromkeys(plan["bound"], "betting")}
+
+    replan(run, planned, seal, losses)
+    before, entries, tables = hashing.sha256_file(run / "seal.json"), list[dict[str, Any]](), list[pl.DataFrame]()
+    for number, risks in ((2, list(METRICS)), (3, ["forgetting"])):
+        units = sorted({*losses["unit"]}, key=lambda unit: hashing.sha256_bytes(f"{number}{unit}".encode()))[::2]
+        names = {
+            old: hashing.sha256_bytes(f"{number} {old}".encode())[:16] for old in {*losses["unit"], *losses["query"]}
+        }
+        table = (
+            pl.concat([losses, base])
+            .filter(pl.col("unit").is_in(units), pl.col("risk").is_in(risks), pl.col("split") == "calibration")
+            .with_columns(pl.col("unit", "query").replace_strict(names), split=pl.lit(f"calibration-{number}"))
+        )
+        table.write_parquet(run / "losses" / f"stage-{number}.parquet")
+        tables.append(table)
+        of_risk = {risk: table.filter(pl.col("risk") == risk) for risk in risks}
+        entries.append(
+            {
+                "number": number, "created": f"2026-03-01T1{number - 2}:00:00Z", "before": before, "rows": f"{number}" * 64, "seed": "d" * 64,
+                "queries": {risk: hashing.sha256_json(sorted({*rows["query"]})) for risk, rows in of_risk.items()},
+                "units": {risk: len({*rows["query" if UNITS[risk] == "query" else "unit"]}) for risk, rows in of_risk.items()},
+            }
+        )  # fmt: skip
+        before = hashing.sha256_json(entries[-1])
+    (run / "stages.json").write_text(text({"format": 1, "stages": entries}))
+    claim = documents.Plan.model_validate(json.loads((run / "plan.json").read_text())).claim
+    stages = tuple(further_stages.SealedStage.model_validate(entry).of_claim for entry in entries)
+    every = pl.concat([losses, base, *tables])
+    candidates = [Candidate(**candidate) for candidate in json.loads((run / "seal.json").read_text())["candidates"]]
+    of_base = pl.col("config") == "base"
+    certificate = certified(every.filter(~of_base), candidates, replace(claim, stages=stages), every.filter(of_base))
+    (run / "certificate.json").write_text(text(certificate))

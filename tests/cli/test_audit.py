@@ -12,17 +12,15 @@ from typing import Any
 
 import polars as pl
 import pytest
-from rich.console import Console
 
 from froc.audit.documents import Plan
 from froc.cli.audit.measuring_again import Again, Measuring
-from froc.cli.audit.reexecute import _job
 from froc.data.task import Row, Task
 from froc.errors import InputError
 from froc.risk.certificate import Candidate, certify
 from froc.risk.positive_control import Control
 from froc.search.machine import Machine
-from froc.search.progress import ProgressDisplay
+from froc.search.rebuilding import Rebuilding, rebuilt_job
 from tests.audit.authority import Authority, served
 from tests.commands import ROOT, Commands
 
@@ -373,20 +371,14 @@ def test_a_plan_that_no_search_writes_is_one_sentence(change: Callable[[dict[str
     plan["population"] |= {"forgetting": "sample"}
     change(plan)
     with pytest.raises(InputError, match="is not one that froc search writes"):
-        _job(
-            {"plan.json": json.dumps(plan).encode()}, Path("task"), None, None, [], Machine(), ProgressDisplay(Console(), quiet=True),
-            None, (), whole=False,
-        )  # fmt: skip
+        rebuilt_job(plan, Rebuilding("report", Path("task")), Machine(), lambda *_: None)
 
 
 def test_a_folder_that_a_report_names_is_not_opened(tmp_path: Path) -> None:
     plan = json.loads((ROOT / "docs" / "examples" / "pass.froc-audit" / "plan.json").read_text())
     plan["task"]["name"] = str(tmp_path)
     with pytest.raises(InputError, match="give its folder with --task"):
-        _job(
-            {"plan.json": json.dumps(plan).encode()}, None, None, None, [], Machine(), ProgressDisplay(Console(), quiet=True),
-            None, (), whole=False,
-        )  # fmt: skip
+        rebuilt_job(plan, Rebuilding("report"), Machine(), lambda *_: None)
 
 
 @pytest.mark.parametrize("model", [None, Path("model")])

@@ -306,3 +306,20 @@ def test_an_answer_that_is_a_number_is_not_quoted(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"forget.jsonl row 1: 'answer' is a number .*put quotes around") as refused:
         read_rows(path)
     assert "5551234" not in str(refused.value)
+
+
+def test_one_retain_row_without_a_group_is_said_since_it_changes_the_unit(tmp_path: Path) -> None:
+    for name in ("forget", "forget_queries", "retain"):
+        (tmp_path / f"{name}.jsonl").write_text(f'{{"question": "{name}?", "answer": "a"}}\n')
+    rows = [{"question": f"q{i}", "answer": "a", "group": f"g{i}"} for i in range(4)]
+    queries = tmp_path / "retain_queries.jsonl"
+    queries.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert folders.load(tmp_path)[0].units[UTILITY] == "group"
+    del rows[2]["group"]
+    queries.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = folders.load(tmp_path)[0]
+    assert task.units[UTILITY] == "query"
+    (note,) = (note for note in task.notes if "group" in note)
+    assert note.startswith("1 of 4 retain queries name no group (retain_queries.jsonl row 3 first)")
+    (tmp_path / "task.toml").write_text('[units]\nutility = "query"\n')
+    assert not [note for note in folders.load(tmp_path)[0].notes if "group" in note]

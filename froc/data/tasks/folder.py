@@ -94,6 +94,8 @@ def load(folder: Path, split_seed: int | None = None) -> tuple[Task, str | None]
     _refuse_overlaps(files, census)
     wordings = {WORDINGS: files[WORDINGS]} if WORDINGS in files else {}
     seed = config.split_seed if split_seed is None else split_seed
+    if config.units.utility is None:
+        notes += _groupless_note(files["retain_queries"])
     task = Task(
         name=config.name or folder.resolve().name,
         forget=files["forget"],
@@ -178,6 +180,17 @@ def _withhold(rows: tuple[Row, ...], name: str) -> tuple[tuple[Row, ...], tuple[
 
 def _default_unit(rows: tuple[Row, ...]) -> Unit:
     return "group" if all(row.group for row in rows) else "query"
+
+
+def _groupless_note(rows: tuple[Row, ...]) -> list[str]:
+    """What rows without a group among others with one mean for the claim; empty without such a mixture."""
+    without = [row.at("retain_queries", number) for number, row in enumerate(rows, start=1) if not row.group]
+    if not 0 < len(without) < len(rows):
+        return []
+    return [
+        f"{len(without)} of {len(rows)} retain queries name no group ({without[0]} first), so that the sampling unit of utility is the query and "
+        "the claim reaches no further than the groups that are listed; give each a group, or say [units] utility in task.toml"
+    ]
 
 
 def refusals(folder: Path, *names: str) -> tuple[str, ...]:

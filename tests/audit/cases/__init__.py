@@ -40,6 +40,7 @@ Each kind of cheating has a file; `forging` is how bundles are edited.
 | 75 | repeated ids inflate n | `row repeated`, `more units planned than measured`, `order names a query twice` |
 | 76 | sample too small | too small a sample certifies nothing, which is the verdict; one that may tell about single units is refused by the builder, or said: `a small sample that is not said` |
 | 78, 79 | page says other than the data; script on the page | `another page`, `a script on the page` |
+| - | further stages left out, forged, unplanned, of other queries | `stages: ...` |
 | 82, 85 | tree digest, subjects twice | `tree digest`, `subject twice`, `subjects that differ in capitals` |
 | 84 | chain head | the log has no chain: it is complete, and listed by digest in the signed report |
 | 86 | malformed date | `no date`, `a date that is none`, `plan signed on no day` |
@@ -57,6 +58,7 @@ from tests.audit.cases import (
     reexecution,
     reports,
     signatures,
+    stages,
     stamps,
     statements,
     trials,
@@ -65,7 +67,7 @@ from tests.audit.cases import (
 from tests.audit.cases.forging import Case
 from tests.audit.conftest import Made
 
-TOPICS = (signatures, trust, stamps, statements, files, models, plans, trials, losses, reports, comparisons, reexecution)  # fmt: skip
+TOPICS = (signatures, trust, stamps, statements, files, models, plans, trials, losses, reports, comparisons, stages, reexecution)  # fmt: skip
 CASES: dict[str, Case] = {name: case for topic in TOPICS for name, case in topic.CASES.items()}
 assert len(CASES) == sum(len(topic.CASES) for topic in TOPICS), "a name is there twice"
 

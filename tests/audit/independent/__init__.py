@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.audit.independent.evidence import matrices, trials
+from tests.audit.independent.evidence import matrices, stages, trials
 from tests.audit.independent.model import BESIDE, plain_set, weights
 from tests.audit.independent.reading import (
     RefusedError,
@@ -50,7 +50,7 @@ def check(
     """The verdict of a bundle; RefusedError where it does not verify. keys: files, or a trust file instead of them."""
     later = {name for name in os.listdir(bundle) if re.fullmatch("reexecution.dsse.json|report-[0-9a-f]{64}.tsr", name)}
     files = {name: read(bundle / name) for name in sorted({*os.listdir(bundle)} - later)}
-    need(set(files) - {"plan.tsr"} in (FILES, {*FILES, "comparison.csv", "comparison.json"}))
+    need(set(files) - {"plan.tsr", "stages.json"} in (FILES, {*FILES, "comparison.csv", "comparison.json"}))
     rules: Any = {"threshold": threshold}
     keys, rules = trusted(trust, now) if trust else ([path.read_bytes() for path in keys], rules)
     data = files["report.dsse.json"]
@@ -135,5 +135,6 @@ def check(
         plan["sequential"] == (seal.get("order") is not None),
     )
     log = trials(files["trials.jsonl"], plan, seal, planned)
-    losses = matrices(files["losses.csv"], plan, seal)
-    return derived(report, covered, plan, planned, stated["signed"], seal, log, losses)
+    further = stages(files, plan, [trial["ended"] or trial["started"] for trial in log], issued)
+    losses, ends = matrices(files["losses.csv"], plan, seal, further)
+    return derived(report, covered, plan, planned, stated["signed"], seal, log, losses, further, ends)

@@ -1,6 +1,7 @@
 """Trials and losses, as far as a claim hangs on them."""
 
 import re
+from datetime import datetime, timedelta
 
 from tests.audit.independent.reading import Json, line, moment, need, parse, plain, sha
 
@@ -10,7 +11,8 @@ TRIAL = (
 )
 
 
-CELLS = "base|c[0-9]{4}[a-z0-9-]{0,32} calibration [a-z][a-z0-9_-]{0,31} [0-9a-f]{16,64} [0-9a-f]{16,64} 0|[1-9][0-9]{0,2}|1000"
+Losses = dict[str, list[list[int]]]
+CELLS = "base|c[0-9]{4}[a-z0-9-]{0,32} calibration(?:-[0-9]+)? [a-z][a-z0-9_-]{0,31} [0-9a-f]{16,64} [0-9a-f]{16,64} 0|[1-9][0-9]{0,2}|1000"
 ROW = re.compile(",".join(f"({cell})" for cell in CELLS.split()))
 
 
@@ -51,34 +53,61 @@ def trials(data: bytes, plan: Json, seal: Json, planned: str) -> list[Json]:
     return log
 
 
-def matrices(data: bytes, plan: Json, seal: Json) -> dict[str, list[list[int]]]:
-    """risk -> per candidate the losses of its units, in the order of the units' digests; last those of the base model."""
-    text, losses = data.decode("ascii", "replace").split("\n"), dict[str, list[list[int]]]()
+def stages(files: dict[str, bytes], plan: Json, ended: list[str], issued: datetime) -> list[Json]:
+    """What was sealed for each further stage, in order; each names what was sealed before it."""
+    if "stages.json" not in files:
+        return []
+    document = parse(files["stages.json"], True)
+    need(set(document) == {"format", "stages"}, document["format"] == 1, document["stages"], plan.get("extendable"))
+    before, last = sha(files["seal.json"]), max([plan["created"], *ended])
+    for number, stage in enumerate(document["stages"], start=2):
+        need(set(stage) == {"number", "created", "before", "rows", "seed", "queries", "units"})
+        need(stage["number"] == number, stage["before"] == before, set(stage["queries"]) <= set(plan["budget"]))
+        need(all(re.fullmatch("[0-9a-f]{64}", stage[name]) for name in ("rows", "seed")))
+        need(moment(last) - timedelta(minutes=5) <= moment(stage["created"]) <= issued + timedelta(minutes=5))
+        before, last = sha(line(stage)[:-1]), stage["created"]
+    return list(document["stages"])
+
+
+def matrices(data: bytes, plan: Json, seal: Json, further: list[Json]) -> tuple[Losses, dict[str, list[int]]]:
+    """risk -> per candidate the losses of its units, stage after stage, in each in the order of the units' digests; last those of the
+    base model. And risk -> number of units at the end of each stage."""
+    text, losses = data.decode("ascii", "replace").split("\n"), Losses()
+    ends: dict[str, list[int]] = {risk: [] for risk in plan["budget"]}
     need(text[0] == "config,split,risk,unit,query,loss", text[-1] == "", all(map(ROW.fullmatch, text[1:-1])))
     rows = [row.split(",") for row in text[1:-1]]
-    order = [(config, risk, query) for config, _, risk, _, query, _ in rows]
+    order = [(config, split, risk, query) for config, split, risk, _, query, _ in rows]
+    splits = ["calibration", *(f"calibration-{stage['number']}" for stage in further)]
+    need({row[1] for row in rows} <= set(splits), len({(row[0], row[2], row[4]) for row in rows}) == len(rows))
     names = [candidate["config"] for candidate in seal["candidates"]]
     names += ["base"] if names and "control" in plan else []
     need(order == sorted(set(order)), {row[0] for row in rows} <= {*names})
     need({row[2] for row in rows} <= set(plan["budget"]))
+    sealed = [(seal["calibration"], plan["split"]["calibration"])] + [(s["queries"], s["units"]) for s in further]
     for risk, kind in plan["task"]["units"].items() if seal["candidates"] else ():
-        listed = [(q, u) for r, u, q in seal.get("order") or [row[2:5] for row in rows] if r == risk]
-        unit_of, units = dict(listed), dict[str, list[str]]()
-        need(
-            sha(line(sorted(unit_of))[:-1]) == seal["calibration"][risk],
-            len(unit_of) == len(listed) or not seal.get("order"),
-        )
-        for query, unit in unit_of.items():
-            units.setdefault(query if kind == "query" else unit, []).append(query)
-        need(len(units) == plan["split"]["calibration"][risk])
-        ranked = sorted(units, key=lambda unit: sha(unit.encode()))
-        for name in names:
-            mine = {row[4]: int(row[5]) for row in rows if row[0] == name and row[2] == risk}
-            need(all(unit_of.get(row[4]) == row[3] for row in rows if row[2] == risk))
-            first = [unit for unit in ranked if any(query in mine for query in units[unit])]
-            need(first == (ranked[: len(first)] if plan["sequential"] and name != "base" else ranked))
-            need(sum(len(units[unit]) for unit in first) == len(mine))
-            whole = [-(-sum(mine[query] for query in units[unit]) // len(units[unit])) for unit in first]
-            need(plan["bound"][risk] != "binomial" or set(whole) <= {0, 1000})
-            losses.setdefault(risk, []).append(whole)
-    return losses
+        losses[risk] = [[] for _ in names]
+        seen: set[str] = set()
+        for split, (queries, counts) in zip(splits, sealed, strict=True):
+            here = [row for row in rows if row[1:3] == [split, risk]]
+            listed = [(q, u) for r, u, q in seal.get("order") or [row[2:5] for row in here] if r == risk]
+            unit_of, units = dict(listed), dict[str, list[str]]()
+            need(risk in queries or not here)
+            if risk in queries:
+                need(sha(line(sorted(unit_of))[:-1]) == queries[risk])
+                need(len(unit_of) == len(listed) or not seal.get("order"))
+            for query, unit in unit_of.items():
+                units.setdefault(query if kind == "query" else unit, []).append(query)
+            need(len(units) == counts.get(risk, 0), seen.isdisjoint(units))
+            seen |= set(units)
+            ranked = sorted(units, key=lambda unit: sha(unit.encode()))
+            for place, name in enumerate(names):
+                mine = {row[4]: int(row[5]) for row in here if row[0] == name}
+                need(all(unit_of.get(row[4]) == row[3] for row in here))
+                first = [unit for unit in ranked if any(query in mine for query in units[unit])]
+                need(first == (ranked[: len(first)] if plan["sequential"] and name != "base" else ranked))
+                need(sum(len(units[unit]) for unit in first) == len(mine))
+                whole = [-(-sum(mine[query] for query in units[unit]) // len(units[unit])) for unit in first]
+                need(plan["bound"][risk] != "binomial" or set(whole) <= {0, 1000})
+                losses[risk][place] += whole
+            ends[risk].append(len(seen))
+    return losses, ends

@@ -16,11 +16,12 @@ def binomial(k: int, n: int, a: float) -> Fraction:
     return Fraction(sum(math.comb(n, i) * p**i * (whole - p) ** (n - i) for i in range(k + 1)), whole**n)
 
 
-def capital(losses: list[int], level: float, planned: int, a: float) -> float:
+def capital(losses: list[int], level: float, ends: list[int], a: float) -> float:
     """The most a gambler had who bets that the mean is below `a`, each time with what was seen before."""
     total, squares, variance, wealth, most = 0.5, 0.25, 0.25, 1.0, 0.0
     for i, loss in enumerate(losses):
-        bet = min(1.0, math.sqrt(2 * math.log(1 / level) / max(len(losses), planned) / variance))
+        end = next((end for end in ends if end > i), len(losses))
+        bet = min(1.0, math.sqrt(2 * math.log(1 / level) / end / variance))
         wealth *= 1 - bet * (loss / 1000 - a)
         most, total = max(most, wealth), total + loss / 1000
         squares += (loss / 1000 - total / (i + 2)) ** 2
@@ -42,36 +43,40 @@ def aimed(losses: list[int], level: float, planned: int, a: float) -> float:
     return most
 
 
-def p_value(kind: str, losses: list[int], planned: int, a: float, level: float) -> float:
+def p_value(kind: str, losses: list[int], ends: list[int], a: float, level: float) -> float:
     if kind == "binomial":
         return float(binomial(sum(losses) // 1000, len(losses), a))
     if kind == "star_betting":
-        return 1 / aimed(losses, level, planned, a)
-    return 1 / max(1.0, capital(losses, level, planned, a))
+        return 1 / aimed(losses, level, ends[-1], a)
+    return 1 / max(1.0, capital(losses, level, ends, a))
 
 
-def bounded(kind: str, losses: list[int], planned: int, u: float, level: float) -> bool:
+def bounded(kind: str, losses: list[int], ends: list[int], u: float, level: float) -> bool:
     """Whether `u` is what this level bounds the mean by: it is rejected, and so little below it is not."""
     if kind == "star_betting":
         above = all(
-            p_value(kind, losses, planned, a / 1000, level) <= level * (1 + 1e-9) for a in range(round(1000 * u), 1000)
+            p_value(kind, losses, ends, a / 1000, level) <= level * (1 + 1e-9) for a in range(round(1000 * u), 1000)
         )
-        return above and (u <= 0.001 or p_value(kind, losses, planned, u - 0.001, level) > level * (1 - 1e-9))
-    rejected = u == 1 or p_value(kind, losses, planned, u, level) <= level * (1 + 1e-9)
-    return rejected and (u < 2e-6 or p_value(kind, losses, planned, u - 1.00001e-6, level) > level * (1 - 1e-9))
+        return above and (u <= 0.001 or p_value(kind, losses, ends, u - 0.001, level) > level * (1 - 1e-9))
+    rejected = u == 1 or p_value(kind, losses, ends, u, level) <= level * (1 + 1e-9)
+    return rejected and (u < 2e-6 or p_value(kind, losses, ends, u - 1.00001e-6, level) > level * (1 - 1e-9))
 
 
-def candidate(sealed: Json, row: Json, losses: dict[str, list[int]], plan: Json, delta: float, share: float) -> None:
+def candidate(
+    sealed: Json, row: Json, losses: dict[str, list[int]], plan: Json, delta: float, share: float, ends: dict[str, list[int]]
+) -> None:  # fmt: skip
     """The numbers of one candidate, which is tested at its share of the level first."""
     for risk, alpha in plan["budget"].items():
         kind, cur, mine, p = plan["bound"][risk], row["cur"][risk], losses[risk], float(row["p_values"][risk])
-        planned = plan["split"]["calibration"][risk] if plan["sequential"] else 0
-        own = max(1e-300, p_value(kind, mine, planned, alpha, delta * share))
+        own = max(
+            1e-300,
+            p_value(kind, mine, ends[risk], alpha, min(0.5, delta * share) if "levels" in plan else delta * share),
+        )
         need(own * (1 - 1e-9) <= p <= min(1.0, own * 1.0000101), set(cur) == {"pointwise", "simultaneous"})
         for name, level in (("pointwise", delta), ("simultaneous", delta * share / len(plan["budget"]))):
             u = float(cur[name])
             within = plan["joint"] and "levels" in plan and row["certified"] and name == "simultaneous" and u == alpha
-            need(0 < u <= 1, within or bounded(kind, mine, planned, u, level))
+            need(0 < u <= 1, within or bounded(kind, mine, ends[risk], u, level))
         upper, radius = float(cur["simultaneous"]), row["robust_radius"][risk]
         angle = math.asin(math.sqrt(alpha)) - math.asin(math.sqrt(upper))
         need((radius is None) == (upper > alpha))
@@ -84,15 +89,14 @@ def candidate(sealed: Json, row: Json, losses: dict[str, list[int]], plan: Json,
     need(line(row) == line(plain({**sealed, **whole, "p_value": max(map(float, row["p_values"].values()))})))
 
 
-def shown(risk: str, claimed: Json, absences: list[int], plan: Json, level: float) -> Json:
+def shown(risk: str, claimed: Json, absences: list[int], plan: Json, level: float, ends: list[int]) -> Json:
     """What the base model showed: 1 - the mean of its absences, and a lower bound that a millionth more would not be."""
     kind, budget, lower = plan["bound"][risk], plan["budget"][risk], float(claimed["lower"])
-    planned = plan["split"]["calibration"][risk] if plan["sequential"] else 0
     own = max(1e-300, level / (len(plan["budget"])))
     u = round(1 - lower, 9)
-    need(0 <= lower <= 1, u == 1 or p_value(kind, absences, planned, u + 1e-9, own) <= own * (1 + 1e-6))
+    need(0 <= lower <= 1, u == 1 or p_value(kind, absences, ends, u + 1e-9, own) <= own * (1 + 1e-6))
     less = 1e-3 if kind == "star_betting" else 3e-6
-    need(u < 1.3 * less or p_value(kind, absences, planned, u - less, own) > own * (1 - 1e-6))
+    need(u < 1.3 * less or p_value(kind, absences, ends, u - less, own) > own * (1 - 1e-6))
     control = "ceiling" if risk == "utility" else "exceeds"
     need(plan["control"].get(risk) == control, repr(lower) == claimed["lower"])
     before = round(1 - sum(absences) / 1000 / len(absences), 6)
@@ -100,8 +104,9 @@ def shown(risk: str, claimed: Json, absences: list[int], plan: Json, level: floa
 
 
 def derived(
-    report: Json, covered: Json, plan: Json, planned: str, signed: str, seal: Json, log: Any, losses: Any
-) -> str:
+    report: Json, covered: Json, plan: Json, planned: str, signed: str, seal: Json, log: Any, losses: Any,
+    further: list[Json], ends: dict[str, list[int]],
+) -> str:  # fmt: skip
     """The verdict, where all that follows from the evidence is what the report says."""
     cert, budget, m = report["certificate"], dict(sorted(plan["budget"].items())), len(seal["candidates"])
     need(plan["procedure"] == "weighted-holm", not plan["weights"], not plan["listed"], plan["radius"] == 0)
@@ -109,15 +114,15 @@ def derived(
         set(plan["bound"].values()) <= {"binomial", "betting", "star_betting"},
         set(plan["population"].values()) == {"queries"},
     )
-    delta = round(1 - plan["confidence"], 12) / plan["openings"] / (2 if plan["joint"] else 1)
+    delta = round(1 - plan["confidence"], 12) / plan["openings"] / plan.get("series", 1) / (2 if plan["joint"] else 1)
     need(isinstance(cert, dict), cert and len(cert["candidates"]) == m)
     need(plan.get("levels", "own") == "own")
     whole_weight = sum(float(row["weight"]) for row in cert["candidates"])
     for i, row in enumerate(cert["candidates"]):
         share = float(row["weight"]) / whole_weight if "levels" in plan else 1 / m
-        candidate(seal["candidates"][i], row, {risk: losses[risk][i] for risk in budget}, plan, delta, share)
+        candidate(seal["candidates"][i], row, {risk: losses[risk][i] for risk in budget}, plan, delta, share, ends)
     base = {risk: losses[risk].pop() for risk in budget} if "control" in plan and m else {}
-    before = {risk: shown(risk, cert["base"][risk], base[risk], plan, delta) for risk in base}
+    before = {risk: shown(risk, cert["base"][risk], base[risk], plan, delta, ends[risk]) for risk in base}
     void = [risk for risk in before if before[risk]["vacuous"]]
     rows, left, passed = cert["candidates"], sum(float(row["weight"]) for row in cert["candidates"]), set()
     for row in sorted(rows, key=lambda row: float(row["p_value"]) / float(row["weight"])):
@@ -148,6 +153,9 @@ def derived(
     whole["certified"], whole["candidates"] = [row["config"] for row in rows if row["certified"]], rows
     whole |= {"sequential": {"planned": many, "measured": spent, "saved": many - spent} if plan["sequential"] else None}
     whole |= {"base": before} if base else {}
+    steps = [{risk: ends[risk][k + 1] - ends[risk][k] for risk in budget} for k in range(len(further))]
+    rows_of = [{name: stage[name] for name in ("number", "rows", "seed")} for stage in further]
+    whole |= {"stages": [stage | {"n": n} for stage, n in zip(rows_of, steps, strict=True)]} if further else {}
     need(line(cert) == line(plain(whole)))
     passes, early = verdict == "PASS", signed <= min((trial["started"] for trial in log), default="")
     ended = [trial["status"] for trial in log]

@@ -1,0 +1,232 @@
+"""A run that certified nothing goes on with fresh queries: certificate, refusals, kills, ledger, report."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from froc.audit import bundle as evidence
+from froc.audit import keys, verification
+from froc.bounds import betting
+from froc.data import fresh_queries
+from froc.data.rows import Row
+from froc.data.task import FORGETTING, UTILITY
+from froc.data.tasks import embedded_text
+from froc.errors import InputError
+from froc.loss_table import SCALE, place
+from froc.models import weights_digest
+from froc.models.base import Base
+from froc.risk.positive_control import BASE
+from froc.risk.rounding import up_p
+from froc.search.extend import extend
+from froc.search.pipeline import run
+from froc.search.sealed.calibration import measure
+from froc.search.sealed.further_stages import refuse_unextendable
+from tests.search.test_pipeline import Watch, job
+from tests.small_model import SMALL
+
+BUDGET = {FORGETTING: 0.1, UTILITY: 0.1}
+"""What so few queries cannot show of a candidate that loses something."""
+SETTINGS: dict[str, Any] = {"trials": 2, "extendable": True, "budget": BUDGET}
+Rows = dict[str, tuple[Row, ...]]
+
+
+@pytest.fixture(scope="module")
+def place_of_run(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that certified nothing, and the openings that it counted."""
+    folder = tmp_path_factory.mktemp("extendable")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FROC_STATE", str(folder / "state"))
+        patch.setattr("froc.search.sealed.ranking.worth_opening", lambda *_: True)
+        certificate = run(job(base, **SETTINGS), folder / "run", Watch())
+    assert certificate["chosen"] is None
+    return folder
+
+
+@pytest.fixture
+def finished(place_of_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, with a copy of its state folder."""
+    shutil.copytree(place_of_run, tmp_path / "copy")
+    monkeypatch.setenv("FROC_STATE", str(tmp_path / "copy" / "state"))
+    return tmp_path / "copy" / "run"
+
+
+def fresh(first: int, last: int) -> Rows:
+    """Queries of the population that the task did not draw."""
+    task, population = embedded_text.task(SMALL), embedded_text.population(SMALL)
+    used = {row.key for rows in (task.forget, task.retain, *task.queries.values()) for row in rows}
+    return {pool: tuple(row for row in rows if row.key not in used)[first:last] for pool, rows in population.items()}
+
+
+def by_hand(folder: Path, config: str, risk: str, level: float) -> tuple[float, list[int]]:
+    """p-value of the units of all stages, one stage after the other, and the ends of the stages."""
+    tables = [pl.read_parquet(folder / "losses" / "calibration.parquet")]
+    tables += [pl.read_parquet(path) for path in sorted((folder / "losses").glob("stage-*.parquet"))]
+    parts = []
+    for table in tables:
+        rows = table.filter(pl.col("config") == config, pl.col("risk") == risk)
+        losses = dict(zip(rows["query"], rows["loss"], strict=True))
+        parts.append([losses[query] / SCALE for query in sorted(losses, key=place)])
+    ends = np.cumsum([len(part) for part in parts])[:-1].tolist()
+    values = np.array([[loss for part in parts for loss in part]])
+    return up_p(float(betting.p_value_from_losses(values, BUDGET[risk], level, ends=tuple(ends))[0])), ends
+
+
+def test_a_run_goes_on_stage_after_stage(
+    base: Base, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = json.loads((finished / "certificate.json").read_text())
+    made = job(base, **SETTINGS)
+    first = extend(made, finished, fresh(0, 60), Watch())
+    second = extend(made, finished, {FORGETTING: fresh(60, 100)[FORGETTING]}, Watch())
+    weights = [row["weight"] for row in second["candidates"]]
+    assert [stage["n"] for stage in second["stages"]] == [{FORGETTING: 60, UTILITY: 60}, {FORGETTING: 40, UTILITY: 0}]
+    assert second["n"] == {risk: before["n"][risk] + more for risk, more in ((FORGETTING, 100), (UTILITY, 60))}
+    for was, then, row in zip(before["candidates"], first["candidates"], second["candidates"], strict=True):
+        for risk in BUDGET:
+            p, ends = by_hand(finished, row["config"], risk, 0.1 * row["weight"] / sum(weights))
+            assert row["p_values"][risk] == p
+            assert ends[0] == before["n"][risk]
+            # nothing that was shown is taken back
+            assert row["p_values"][risk] <= then["p_values"][risk] <= was["p_values"][risk]
+            assert row["cur"][risk]["simultaneous"] <= was["cur"][risk]["simultaneous"] + 1e-6
+    assert second["opening"] == before["opening"]
+    assert "froc extend" in second["reason"] or second["closest"]["needs"]["further"] is None
+    assert second["base"][FORGETTING]["n"] == second["n"][FORGETTING]
+    # the same search in this folder finds the certificate of all stages
+    assert run(made, finished, Watch()) == second
+
+    # an outsider's losses of 0: certified, with the sealed weights
+    monkeypatch.setattr(
+        "froc.search.extend.measure", lambda *args: measure(*args).with_columns(loss=pl.lit(0, pl.Int16))
+    )
+    done = extend(made, finished, fresh(100, 400), Watch())
+    chosen = next(row for row in done["candidates"] if row["config"] == done["chosen"])
+    assert weights_digest.of_folder(finished / "model") == chosen["weights_digest"]
+    assert not (finished / "weights").exists()
+    with pytest.raises(InputError, match="nothing left to be continued"):
+        extend(made, finished, fresh(400, 420), Watch())
+    shutil.rmtree(finished / "model")
+    assert run(made, finished, Watch()) == done
+
+    keys.keygen(tmp_path / "key", None)
+    bundle = evidence.build(finished, tmp_path, tmp_path / "key", small=True)
+    result = verification.verify(bundle, keys=[tmp_path / "key.pub"], model=finished / "model")
+    assert result.verdict == "PASS"
+    assert "continued 3 times with fresh queries" in (bundle / "report.html").read_text()
+
+
+def test_what_is_not_fresh_is_refused_before_anything_is_measured(base: Base, finished: Path) -> None:
+    made, rows = job(base, **SETTINGS), fresh(0, 20)
+    calibration = made.task.queries[FORGETTING][0]
+    for spoilt, why in (
+        (calibration, "one of the forgetting queries that the run had"),
+        (replace(calibration, question=calibration.question.upper() + " ?"), "but for case, blanks or punctuation"),
+        (made.task.forget[0], "one of the forget rows"),
+        (made.task.retain[0], "one of the retain rows"),
+        (rows[FORGETTING][3], "repeats"),
+    ):
+        with pytest.raises(InputError, match=why):
+            extend(made, finished, {**rows, FORGETTING: (*rows[FORGETTING], spoilt)}, Watch())
+    assert not (finished / "stages.json").exists()
+    extend(made, finished, rows, Watch())
+    with pytest.raises(InputError, match="measured in an earlier stage"):
+        extend(made, finished, {FORGETTING: rows[FORGETTING][:1]}, Watch())
+    with pytest.raises(InputError, match="none of the fresh queries"):
+        extend(made, finished, {FORGETTING: ()}, Watch())
+
+
+def test_the_ledger_counts_them_once(base: Base, finished: Path, place_of_run: Path) -> None:
+    looks = finished.parent / "state" / "openings" / "looks"
+    made, rows = job(base, **SETTINGS), fresh(0, 20)
+    # another run of the same plan may not look at what this one has measured
+    other = Path(shutil.copytree(finished, finished.with_name("other")))
+    extend(made, finished, rows, Watch())
+    assert len(list(looks.iterdir())) == 2
+    written = json.loads((looks / "000002.json").read_text())
+    assert (written["number"], {pool: len(names) for pool, names in written["queries"].items()}) == (
+        1,
+        {FORGETTING: 20, UTILITY: 20},
+    )
+    seal = json.loads((other / "seal.json").read_text())
+    (other / "seal.json").write_text(json.dumps({**seal, "trials": seal["trials"] + 1}))
+    with pytest.raises(InputError, match="were opened before"):
+        extend(made, other, rows, Watch())
+
+
+def test_a_stage_that_was_begun_is_finished_with_the_same_queries(
+    base: Base, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, rows = job(base, **SETTINGS), fresh(0, 20)
+    with monkeypatch.context() as killed:
+        killed.setattr("froc.search.extend.measure", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            extend(made, finished, rows, Watch())
+    assert (finished / "stages.json").is_file()
+    keys.keygen(tmp_path / "key", None)
+    with pytest.raises(InputError, match="a stage was begun and not measured"):
+        evidence.build(finished, tmp_path, tmp_path / "key", small=True)
+    with pytest.raises(InputError, match="begun with other queries"):
+        extend(made, finished, fresh(1, 21), Watch())
+    other = Path(shutil.copytree(finished, finished.with_name("other")))
+    assert extend(made, finished, rows, Watch()) == extend(made, other, rows, Watch())
+
+
+@pytest.mark.parametrize(
+    ("plan", "certificate", "why"),
+    [
+        ({"extendable": True}, None, "is not finished"),
+        ({"extendable": True}, {"opened": False, "chosen": None}, "opened no calibration query"),
+        ({}, {"chosen": None}, "does not say --extendable"),
+        ({"extendable": True}, {"chosen": "c0001"}, "nothing left to be continued"),
+    ],
+)
+def test_runs_that_cannot_go_on_are_refused_in_a_sentence(plan: Any, certificate: Any, why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        refuse_unextendable(plan, certificate)
+
+
+def test_fresh_queries_are_read_by_pool(tmp_path: Path) -> None:
+    rows = [{"question": f"q{i}", "answer": " a ", "pool": "forgetting" if i else "utility"} for i in range(3)]
+    mixed, plain = tmp_path / "more.jsonl", tmp_path / "plain.jsonl"
+    mixed.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plain.write_text('{"question": "q9", "answer": "a"}\n')
+    pools = (FORGETTING, UTILITY)
+    read = fresh_queries.read([str(mixed), f"utility={plain}"], pools)
+    assert {pool: [(row.question, row.answer) for row in of_pool] for pool, of_pool in read.items()} == {
+        UTILITY: [("q0", "a"), ("q9", "a")], FORGETTING: [("q1", "a"), ("q2", "a")],
+    }  # fmt: skip
+    with pytest.raises(InputError, match="no column 'pool'"):
+        fresh_queries.read([str(plain)], pools)
+    mixed.write_text(json.dumps({**rows[0], "pool": "earlier"}) + "\n")
+    with pytest.raises(InputError, match="no queries are called 'earlier'"):
+        fresh_queries.read([str(mixed)], pools)
+
+
+def test_groups_are_fresh_as_a_whole() -> None:
+    task = replace(embedded_text.task(SMALL), units={FORGETTING: "query", UTILITY: "group"})
+    of_known = {UTILITY: (Row("Anything new?", "no", group=task.queries[UTILITY][0].group.upper()),)}
+    with pytest.raises(InputError, match="of a group that the run has queries about"):
+        fresh_queries.refuse_seen(task, of_known, [])
+    with pytest.raises(InputError, match="names no group"):
+        fresh_queries.refuse_seen(task, {UTILITY: (Row("Anything new?", "no"),)}, [])
+    fresh_queries.refuse_seen(task, {UTILITY: (Row("Anything new?", "no", group="Nobody"),)}, [])
+    names = fresh_queries.Names(task, "1" * 64)
+    queries = [names.query(UTILITY, Row(text, "no", group="Nobody")) for text in ("One?", "Two?", "Three?")]
+    assert len({query.unit for query in queries}) == 1
+    with pytest.raises(InputError, match="has 3 fresh queries"):
+        fresh_queries.refuse_large_groups({UTILITY: queries}, {UTILITY: 2})
+
+
+def test_the_base_model_is_measured_on_every_stage(base: Base, finished: Path) -> None:
+    extend(job(base, **SETTINGS), finished, fresh(0, 20), Watch())
+    table = pl.read_parquet(finished / "losses" / "stage-2.parquet")
+    assert table.filter(pl.col("config") == BASE).group_by("risk").len().sort("risk").rows() == [
+        (FORGETTING, 20),
+        (UTILITY, 20),
+    ]
