@@ -3,7 +3,7 @@
     python benchmarks/extending.py [--quick]
 
 Each simulated search seals ten candidates with weights 1 / rank, whose losses on a query are drawn together (correlation .5). A search
-that certifies nothing follows the advice, at most doubling its queries each time, until something is certified or ten times the first number of queries is spent: as many
+that certifies nothing follows the advice until something is certified or ten times the first number of queries is spent: as many
 fresh queries as its closest candidate would need with losses like those so far. `froc extend` appends them to the capital; trying
 anew certifies with them alone, each time at the whole level. Errors: all risks are the budget itself, so that whatever is certified
 is wrong. Queries: risks of .05 to .4 in the order of the seal; one fixed sample is the smallest with which nine of ten searches certify
@@ -76,7 +76,7 @@ def search(rng: np.random.Generator, kind: str, risks: Array, first: int, extend
         if passed or spent >= most:
             return passed, spent
         more = advised(claim, evidence_of_candidate(evidence, nearest), float(OWN[nearest]), most - spent) or first
-        more = min(max(more, 10), spent, most - spent)
+        more = min(max(more, 10), most - spent)
         fresh, spent = drawn(rng, kind, risks, more), spent + more
         if not extending:
             evidence = evidence_from_matrix(fresh)

@@ -323,7 +323,7 @@ def finish(out: Path, certificate: Mapping[str, Any], json_: bool, quiet: bool) 
 
 
 def _draw(out: Path) -> None:
-    from froc.reporting import bounds, landscape, sustainability
+    from froc.reporting import bounds, drift, landscape, sustainability
     from froc.search.run_folder import Folder
 
     folder = Folder(out)
@@ -334,6 +334,8 @@ def _draw(out: Path) -> None:
         landscape.draw(folder.figures, tried, certificate, weighing)
         if certificate["candidates"]:
             bounds.draw_shift(folder.figures / "shift.png", certificate)
+        if (moved := folder.read(folder.drift)) is not None:
+            drift.draw_drift(folder.figures / "drift.png", moved, certificate)
     record = folder.read(folder.sustainability)
     if record is not None:
         sustainability.draw_sustainability(folder.figures / "sustainability.png", record)

@@ -18,7 +18,7 @@
     extend               a run that certified nothing continued with fresh queries
     reexecution  rebuilding  sealed configurations trained and measured once more, for an auditor; the job of a finished run
     comparison           methods mixed with the base model until all retain the same performance
-    diagnosis            numbers of the chosen model that are shown and never certified
+    diagnosis  drift     numbers of the chosen model, and of how far all sealed ones moved, that are shown and never certified
     run_folder           the files of a run; the only place that knows their names
     progress             progress in a terminal
 

@@ -67,17 +67,18 @@ def diagnose(base: Base, view: SearchView, weights: Weights) -> dict[str, Any]:
     }
     if view.holdout:
         attack = Membership()
-        bank = attack.familiar(_look(base, view, view.holdout, frozenset()))
+        bank = attack.familiar(look(base, view, view.holdout, frozenset()))
         auc = mia_auc(attack.familiar(after[FORGETTING]), bank)
         document |= {"mia_auc": _four(auc), "priv_leak": _four(priv_leak(auc))}
     return document
 
 
 def _seen(base: Base, view: SearchView, pool: str) -> Observation:
-    return _look(base, view, tuple(query.row for query in view.queries[pool]), OBSERVABLES)
+    return look(base, view, tuple(query.row for query in view.queries[pool]), OBSERVABLES)
 
 
-def _look(base: Base, view: SearchView, rows: tuple[Row, ...], observables: frozenset[Observable]) -> Observation:
+def look(base: Base, view: SearchView, rows: tuple[Row, ...], observables: frozenset[Observable]) -> Observation:
+    """What the model shows of rows, with its present parameters."""
     encoded = encode(base.tokenizer, rows, view.template, Limits.of(base.model))
     with base.measuring():
         return observe(base.model, base.tokenizer, encoded, rows, observables)

@@ -27,7 +27,7 @@ from froc.models.determinism import deterministic
 from froc.models.memory import out_of_memory
 from froc.plan_identity import identity
 from froc.risk.certificate import Candidate, certify
-from froc.search import diagnosis, positive_control, trial_extension
+from froc.search import diagnosis, drift, positive_control, trial_extension
 from froc.search.continual import sustainability
 from froc.search.executors import Executor
 from froc.search.job import Job, Listener, runner_of
@@ -103,6 +103,8 @@ def concluded(job: Job, folder: Folder, done: Mapping[str, Any]) -> None:
 
     Parameters of candidates that fresh queries may still certify stay.
     """
+    if done.get("opened") is not False:
+        drift.record(job, folder)
     if done.get("opened") is not False and diagnosis.record(job, folder, done):
         extendable = job.settings.extendable and done["chosen"] is None
         for rest in ("training",) if extendable else ("weights", "training"):

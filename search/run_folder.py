@@ -81,6 +81,7 @@ class Folder:
         self.certificate = path / "certificate.json"
         self.model = path / "model"
         self.diagnostics = path / "diagnostics.json"
+        self.drift = path / "drift.json"
         self.sustainability = path / "sustainability.json"
         self.figures = path / "figures"
         self.candidates = path / "weights"

@@ -4,6 +4,7 @@
     landscape            losses of all configurations against the budgets, and the Pareto front
     bounds               measured risks with their bounds; bounds under distribution shift
     froc_score           the paper's score
+    drift                how far hidden states moved, against both risks
     sustainability       a chain of runs
     style                colours, markers and settings of all figures
 

@@ -21,10 +21,13 @@ from froc.errors import InputError
 from froc.loss_table import SCALE, place
 from froc.models import weights_digest
 from froc.models.base import Base
+from froc.reporting.drift import draw_drift
 from froc.risk.positive_control import BASE
 from froc.risk.rounding import up_p
+from froc.search import drift
 from froc.search.extend import extend
 from froc.search.pipeline import run
+from froc.search.run_folder import Folder
 from froc.search.sealed.calibration import measure
 from froc.search.sealed.further_stages import refuse_unextendable
 from tests.search.test_pipeline import Watch, job
@@ -230,3 +233,33 @@ def test_the_base_model_is_measured_on_every_stage(base: Base, finished: Path) -
         (FORGETTING, 20),
         (UTILITY, 20),
     ]
+
+
+def test_how_far_states_moved_is_recorded_for_every_sealed_configuration(
+    base: Base, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A diagnostic: the certificate does not hang on it, and a failure is no error."""
+    made, before = job(base, **SETTINGS), json.loads((finished / "drift.json").read_text())
+    certificate = json.loads((finished / "certificate.json").read_text())
+    assert [row["config"] for row in before["configurations"]] == [row["config"] for row in certificate["candidates"]]
+    for row in before["configurations"]:
+        assert set(row["search"]) == set(row["drift"]) == set(BUDGET)
+        assert all(0 < of_pool["relative_l2"] < 10 and 0 < of_pool["cosine"] <= 2 for of_pool in row["drift"].values())
+    path = draw_drift(tmp_path / "figures" / "drift.png", before, certificate)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    folder = Folder(finished)
+    folder.drift.unlink()
+    with monkeypatch.context() as short:
+        short.setattr("froc.search.drift.look", lambda *_: (_ for _ in ()).throw(MemoryError))
+        drift.record(made, folder)
+    assert not folder.drift.exists()
+    drift.record(made, folder)
+    assert folder.read(folder.drift) == before
+
+
+def test_what_did_not_move_has_no_drift() -> None:
+    states = np.random.default_rng(0).standard_normal((5, 8)).astype(np.float32)
+    assert drift.drift(states, states) == {"relative_l2": 0.0, "cosine": 0.0}
+    assert drift.drift(states, -states) == {"relative_l2": 2.0, "cosine": 2.0}
+    assert drift.drift(states, 3 * states) == {"relative_l2": 2.0, "cosine": 0.0}
+    assert drift.drift(states, 0 * states) == {"relative_l2": 1.0, "cosine": 1.0}
