@@ -17,9 +17,11 @@ from dataclasses import replace
 
 import numpy as np
 from scipy.special import ndtri
-from star_bets import Array
+from star_bets import Array, needed
 
 from froc import procedures
+from froc.bounds.betting import Betting
+from froc.bounds.star_betting import STAKE, StarBetting, spreads, stakes
 from froc.loss_table import SCALE
 from froc.risk.claim import Claim, Evidence, evidence_from_matrix, evidence_of_candidate, level, own_levels
 from froc.risk.p_values import p_values
@@ -31,6 +33,7 @@ WEIGHTS = 1 / np.arange(1, CANDIDATES + 1)
 EXTENDED = Claim({"r": ALPHA}, {"r": "betting"}, {"r": "query"}, own_levels=True, extendable=True)
 ANEW = replace(EXTENDED, bound={"r": "star_betting"}, extendable=False)
 OWN = own_levels(EXTENDED, WEIGHTS)
+ATTEMPTS = (1, 2, 3, 5, 10)
 KINDS = ("0-1", "extraction-like")
 
 
@@ -106,6 +109,33 @@ def fixed(kind: str, risks: Array, repeats: int) -> int:
     return high
 
 
+def continued(repeats: int, first: int = 250, risk: float = 0.05) -> dict[str, tuple[float, float]]:
+    """Bets -> shares of first candidates that pass in the first stage, and in ten of them: betting, and bets that aim at each stage's end."""
+    losses = drawn_alone(np.random.default_rng(5), risk, repeats, MOST * first)
+    ends = tuple(range(first, MOST * first, first))
+    p = {
+        n: Betting(level=OWN[0], ends=ends[: n // first - 1]).p_value(losses[:, :n], ALPHA)
+        for n in (first, MOST * first)
+    }
+    spread = spreads(losses / SCALE)
+    capital, most, shares = np.ones(repeats), np.ones(repeats), []
+    for t in range(MOST * first):
+        # the variance, times the units that are left of this stage
+        left = spread[:, t] / (MOST * first - t) * (first - t % first)
+        stake = stakes(capital, np.full(repeats, STAKE / (1 - ALPHA)), left, np.full(repeats, -math.log(OWN[0])))
+        capital *= 1 - stake * (losses[:, t] / SCALE - ALPHA)
+        most = np.maximum(most, capital)
+        if t + 1 in (first, MOST * first):
+            shares.append(float((most >= 1 / OWN[0]).mean()))
+    plain = [float((p[n] <= OWN[0]).mean()) for n in (first, MOST * first)]
+    return {"betting": (plain[0], plain[1]), "star_betting": (shares[0], shares[1])}
+
+
+def drawn_alone(rng: np.random.Generator, risk: float, repeats: int, units: int) -> Array:
+    """(repeats, units) losses of 0 or 1, in thousandths."""
+    return np.asarray((rng.random((repeats, units)) < risk).astype(np.int16) * SCALE)
+
+
 def main() -> None:
     """Print tables and a JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -134,6 +164,15 @@ def main() -> None:
             print(
                 f"{kind:<17}{first:>7}{spent:>10.0f}{passed:>10.3f}{anew:>8.0f}{again:>10.3f}{sample:>18}", flush=True
             )
+    print(f"{'one of K attempts':<27}" + "".join(f"{count:>7}" for count in ATTEMPTS))
+    for law, risk in (("0-1", 0.05),) if quick else (("0-1", 0.05), ("extraction-like", 0.05), ("ROUGE-like", 0.065)):
+        sizes = [
+            needed(StarBetting(level=OWN[0] / count), OWN[0] / count, law, risk, 60 if quick else 800)
+            for count in ATTEMPTS
+        ]
+        print(f"{law:<17}{risk:>10}" + "".join(f"{size:>7}" for size in sizes), flush=True)
+    for name, (once, ten) in continued(60 if quick else 2000).items():
+        print(f"{name}: {once:.3f} pass in a first stage of 250, {ten:.3f} in ten of them")
     room = 3 * math.sqrt(0.1 * 0.9 / repeats)
     print(
         json.dumps(
