@@ -146,7 +146,7 @@ def monitor(
         return _count(losses, fresh)
     with _locked(Path(state)):
         made = _count(losses, _read(Path(state), fresh))
-        write_text(Path(state), made.state.model_dump_json(indent=1) + "\n")
+        write_text(Path(state), made.state.sealed().model_dump_json(indent=1) + "\n")
     return made
 
 
@@ -295,7 +295,9 @@ def _read(path: Path, fresh: State) -> State:
 
 
 def _refuse_damage(state: State) -> None:
-    """ValueError where numbers of a state contradict each other."""
+    """ValueError where numbers of a state contradict each other or its digest."""
+    if state.digest and state.digest != state.content:
+        raise ValueError("another digest")
     if len(base64.b64decode(state.seen, validate=True)) % DIGEST_BYTES:
         raise ValueError("torn digests")
     for course in state.risks.values():

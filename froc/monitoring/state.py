@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from froc import hashing
 from froc.loss_table import SCALE
 from froc.monitoring.e_process import BETS, largest_excluded_budget
 
@@ -57,7 +58,8 @@ class Course(_Strict):
 
 
 class State(_Strict):
-    """The state between calls. certificate: digest of its content; seen: digests of counted rows."""
+    """The state between calls. certificate: digest of its content; seen: digests of counted rows; digest: of all else in the file, by which
+    damage is noticed (older files have none)."""
 
     format: Literal[1] = 1
     certificate: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -65,6 +67,16 @@ class State(_Strict):
     level: float = Field(gt=0, lt=1)
     risks: dict[str, Course]
     seen: str = ""
+    digest: str = ""
+
+    @property
+    def content(self) -> str:
+        """Digest of everything but the digest."""
+        return hashing.sha256_json(self.model_dump(mode="json", exclude={"digest"}))
+
+    def sealed(self) -> "State":
+        """The same with its digest."""
+        return self.model_copy(update={"digest": self.content})
 
 
 @dataclass(frozen=True)

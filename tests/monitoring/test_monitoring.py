@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from froc.certification.certify import certify
 from froc.errors import InputError
 from froc.loss_table import SCALE, quantise
 from froc.monitoring.e_process import BETS, follow, initial_capital, largest_excluded_budget, unstarted_fraction
@@ -333,3 +334,21 @@ def test_it_prints_draws_and_is_json(tmp_path: Path) -> None:
     assert len(status.plot().axes) == 2
     status.save(tmp_path / "monitor.png")
     assert (tmp_path / "monitor.png").stat().st_size > 5000
+
+
+def test_a_changed_digit_of_the_state_is_noticed(tmp_path: Path) -> None:
+    """Numbers that contradict nothing else: a loss of another size, another capital. Files of older versions have no digest."""
+    queries = [f"q{i}" for i in range(200)]
+    rows = pl.DataFrame({"config": "c0001", "risk": "forgetting", "query": queries, "loss": 198 * [0.0] + 2 * [0.5]})
+    certificate = certify(rows, budget=0.1, named_beforehand=True).document
+    later = rows.with_columns(query=pl.lit("later ") + pl.col("query"))
+    state = tmp_path / "state.json"
+    monitor(rows, certificate=certificate, state=state)
+    whole = json.loads(state.read_text())
+    course = whole["risks"]["forgetting"]
+    for change in ({"counts": {"0": 198, "501": 2}}, {"e": course["e"] + 0.001}, {"largest": 9.0}):
+        state.write_text(json.dumps({**whole, "risks": {"forgetting": {**course, **change}}}))
+        with pytest.raises(InputError, match="or damaged"):
+            monitor(later, certificate=certificate, state=state)
+    state.write_text(json.dumps({name: value for name, value in whole.items() if name != "digest"}))
+    assert monitor(later, certificate=certificate, state=state).counted == 200
