@@ -69,7 +69,7 @@ def test_every_known_risk_and_profile_can_be_made() -> None:
 
 def test_every_attack_and_metric_has_a_name_that_can_be_written() -> None:
     for attack in names(Attack):
-        assert measurement(f"extraction_strength@{attack}").attacks
+        assert measurement(f"rouge_l@{attack}").attacks
     for metric in names(Metric):
         assert str(measurement(metric)) == metric
 
