@@ -17,7 +17,7 @@ from froc import hashing
 from froc.data import fresh_queries, opening_ledger
 from froc.data.fresh_queries import Names, Rows
 from froc.data.ledger_files import Counted
-from froc.data.splits import ids
+from froc.data.splits import ids, keyed_queries, looked_at
 from froc.data.task import Query
 from froc.data.tasks import embedded_text
 from froc.errors import InputError
@@ -27,6 +27,7 @@ from froc.models.determinism import deterministic
 from froc.plan_identity import identity
 from froc.risk.certificate import Candidate, certify
 from froc.risk.claim_checks import refuse_unknown
+from froc.search import prior_run
 from froc.search.job import Job, Listener, runner_of
 from froc.search.pipeline import concluded, interruptible, logged
 from froc.search.plan import claim_of
@@ -95,7 +96,8 @@ def _sealed(job: Job, folder: Folder, plan: Mapping[str, Any], given: Rows | Non
     # independent draws from a known population may meet
     if given is not None:
         fresh_queries.refuse_seen(job.task, rows, stages.seen(folder, job.task))
-    queries = fresh_queries.queries(names, rows, {risk: each.source for risk, each in measured.items()})
+    unsearched = rows if given is None else _unsearched(job, rows)
+    queries = fresh_queries.queries(names, unsearched, {risk: each.source for risk, each in measured.items()})
     if not queries:
         raise InputError(
             "none of the fresh queries are about a risk of the run; give some of " + ", ".join(job.task.queries)
@@ -113,6 +115,18 @@ def _sealed(job: Job, folder: Folder, plan: Mapping[str, Any], given: Rows | Non
         stages.seal(folder, entry)
     opening_ledger.record(counted, question, question, 1, reopen=begun)
     return entry, queries
+
+
+def _unsearched(job: Job, rows: Rows) -> Rows:
+    """The rows without those that a search which this one began like (`--like`) would have looked at, by its rule that knows no file."""
+    before = prior_run.splits_of(job.settings, job.task)
+    if not before:
+        return rows
+    task = replace(job.task, queries=dict(rows))
+    looked = {pool: looked_at(task, pool, before) for pool in rows}
+    return {
+        pool: tuple(query.row for query in keyed_queries(task, pool) if query.unit not in looked[pool]) for pool in rows
+    }
 
 
 def _counted(job: Job, queries: Queries) -> Counted:

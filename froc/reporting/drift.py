@@ -22,7 +22,7 @@ def draw_drift(path: Path, document: Mapping[str, Any], certificate: Mapping[str
         marks = dict(zip(dict.fromkeys(row["method"] for row in rows), MARKERS * 3, strict=False))
         for axes, (risk, prompts) in zip(panels, PANELS, strict=True):
             _panel(axes, rows, marks, risk, certified, certificate)
-            axes.set_xlabel(f"relative distance of the last states of {prompts} (n = {document['queries'][risk]})")
+            axes.set_xlabel(f"relative distance of the last states\n{prompts}, n = {document['queries'][risk]}")
             axes.set_ylabel(f"{risk} risk on search queries")
         for method, mark in marks.items():
             panels[0].plot([], [], mark, color=INK, ms=5, ls="", label=method)

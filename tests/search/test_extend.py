@@ -15,6 +15,7 @@ from froc.audit import keys, verification
 from froc.bounds import betting
 from froc.data import fresh_queries
 from froc.data.rows import Row
+from froc.data.splits import EarlierSplit, keyed_queries
 from froc.data.task import FORGETTING, UTILITY
 from froc.data.tasks import embedded_text
 from froc.errors import InputError
@@ -263,3 +264,18 @@ def test_what_did_not_move_has_no_drift() -> None:
     assert drift.drift(states, -states) == {"relative_l2": 2.0, "cosine": 2.0}
     assert drift.drift(states, 3 * states) == {"relative_l2": 2.0, "cosine": 0.0}
     assert drift.drift(states, 0 * states) == {"relative_l2": 1.0, "cosine": 1.0}
+
+
+def test_what_the_search_that_this_one_began_like_would_have_looked_at_is_left_out(
+    base: Base, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its rule, whichever file the rows stand in: its search queries helped to choose what is certified."""
+    before = EarlierSplit(split_seed=11, share=0.5)
+    monkeypatch.setattr("froc.search.prior_run.splits_of", lambda *_: (before,))
+    made, rows = job(base, **SETTINGS), fresh(0, 40)
+    certificate = extend(made, finished, rows, Watch())
+    task = replace(made.task, queries=rows, split_seed=11)
+    for risk in BUDGET:
+        left = sum(query.place >= 0.5 for query in keyed_queries(task, risk))
+        assert certificate["stages"][0]["n"][risk] == left
+        assert 5 < left < 35
