@@ -1,6 +1,6 @@
 """Error rates that no exact computation covers, at the budget itself: seeded simulations of the code that certifies.
 
-    python benchmarks/coverage.py [--quick] [--only order-free,sequences,compared,monitor,monotone]
+    python benchmarks/error_rates.py [--quick] [--only order-free,sequences,compared,monitor,monotone]
 
 order-free: bounds that read no order, on losses that are not 0 or 1. sequences: fixed sequences with several starts, some candidates
 within budget and some at it. compared: all intervals of `froc compare` at once, methods that lose the same queries. monitor: a state
