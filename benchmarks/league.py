@@ -193,13 +193,13 @@ def ruled(names: Sequence[str], budgets: Sequence[int], trials: int, seeds: int,
                     flush=True,
                 )
             ranks[f"{steps} steps, seed {seed}"] = ranking(
-                [entry["run"] for entry in found.values()], out / f"compare-{steps}-{seed}"
+                [entry["run"] for entry in found.values()], place, out / f"compare-{steps}-{seed}"
             )
             print(f"\n{ranks[f'{steps} steps, seed {seed}']}\n", flush=True)
     return ranks
 
 
-def ranking(runs: Sequence[Path], out: Path) -> str:
+def ranking(runs: Sequence[Path], task: Path, out: Path) -> str:
     """Best first at 95 % of the retained performance, and which are not told apart from the best; why not, where they cannot be compared."""
     try:
         document = froc.compare(

@@ -117,8 +117,13 @@ def _table(title: str, entries: list[dict[str, Any]]) -> Table:
     for entry in entries:
         ranges = ", ".join(f"{key} {value['range']}" for key, value in entry["hyperparameters"].items())
         tag = [entry.get("fidelity", "")] * tagged
-        table.add_row(words.name(entry["name"]), *map(words.visible, (*tag, entry["summary"], ranges, entry["source"])))
+        table.add_row(words.name(entry["name"]), *map(_lines, (*tag, entry["summary"], ranges, entry["source"])))
     return table
+
+
+def _lines(text: str) -> str:
+    """Visible text, its line breaks kept: a benchmark's parts and files stand below its summary."""
+    return "\n".join(map(words.visible, text.split("\n")))
 
 
 def _plugins(package: str, base: str, name: str | None) -> list[dict[str, Any]]:

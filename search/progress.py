@@ -69,8 +69,12 @@ class ProgressDisplay:
     def _say_now(self) -> None:
         label, done, of, since = self._now
         self._said = time.monotonic()
-        if label:
-            passed = self._said - since
+        passed = self._said - since
+        if label and 1 < of <= done:
+            self._console.print(
+                f"[dim]{marked(label)}: done; what follows has taken {duration(passed)} so far[/]", soft_wrap=True
+            )
+        elif label:
             left = f", about {duration(passed / done * (of - done))} left" if 0 < done < of else ""
             count = f" {done} of {of}" if of > 1 else ""
             self._console.print(f"[dim]{marked(label)}{count}, {duration(passed)} so far{left}[/]", soft_wrap=True)
@@ -186,7 +190,8 @@ class ProgressDisplay:
     def _advance(self, label: str, done: int, of: int, note: str) -> None:
         known, before, _, since = self._now
         # work of one name that begins again, such as the next trial's steps
-        self._now = label, done, of, since if known == label and done >= before else time.monotonic()
+        goes_on = known == label and before <= done < of
+        self._now = label, done, of, since if goes_on else time.monotonic()
         if label not in self._bars:
             self._bars[label] = self._progress.add_task(marked(label), total=of, note="")
             if not self._console.is_terminal:

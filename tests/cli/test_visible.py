@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from froc.audit.rendering import numbers
-from froc.cli import words
+from froc.cli import list_, words
 from froc.reporting.tables import Printed, Table
 from froc.visible import marked, name, visible
 from tests.commands import Commands
@@ -89,3 +89,7 @@ def test_a_certified_table(commands: Commands, tmp_path: Path, text: str) -> Non
     assert done.returncode in (0, 2, 3), done.stderr
     assert not set(done.stdout + done.stderr) & {"\x1b", "\x07", "\x9b", "‮"}
     assert "a bug" not in done.stderr
+
+
+def test_a_listed_text_keeps_its_line_breaks_and_nothing_else_of_the_kind() -> None:
+    assert list_._lines("one\ntwo\x1b[31m") == "one\ntwo\\u001b[31m"

@@ -77,6 +77,13 @@ def test_a_reader_of_a_file_is_told_what_goes_on_and_how_long_it_will_take(
     assert len(written.getvalue()) == said
 
 
+def test_what_is_done_is_not_said_to_go_on(display: ProgressDisplay) -> None:
+    display.step("trials", 3, 4)
+    display.step("trials", 4, 4)
+    display._say_now()
+    assert display._console.file.getvalue().splitlines()[-1] == "trials: done; what follows has taken 0 s so far"  # type: ignore[attr-defined]
+
+
 def test_the_steps_of_the_next_trial_are_counted_from_its_beginning(display: ProgressDisplay) -> None:
     for done in (1, 2, 3, 1):
         display.step("training npo", done, 3)
