@@ -321,7 +321,7 @@ Dtype = Annotated[
 Executor = Annotated[
     str,
     typer.Option(
-        help="Where trials run: inline, processes, ray, ray://HOST:PORT, or auto (processes for several GPUs, or for a small model on several processors).",
+        help="Where trials run: inline, processes, sharded (one model's weights divided among --gpus-per-trial), ray, ray://HOST:PORT, or auto (processes for several GPUs, or for a small model on several processors).",
         rich_help_panel=MACHINE,
     ),
 ]

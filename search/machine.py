@@ -20,7 +20,7 @@ SMALL_MODEL = 64 * 2**20
 """Bytes of parameters up to which worker processes of one thread each beat one process with all threads, and are cheap in memory."""
 MIN_TRIALS = 8
 """Number of trials that repay the start of worker processes, about five seconds of a processor each."""
-EXECUTORS = ("auto", "inline", "processes", "ray", "ray://HOST:PORT")
+EXECUTORS = ("auto", "inline", "processes", "sharded", "ray", "ray://HOST:PORT")
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,17 @@ class Machine:
         """InputError for several GPUs per trial beside options that say something else."""
         if self.gpus_per_trial < 1:
             raise InputError(f"--gpus-per-trial {self.gpus_per_trial} is too few; give at least 1")
-        if self.gpus_per_trial > 1 and self.device not in (None, "cuda"):
+        if self.executor == "sharded" and self.gpus_per_trial < 2:
+            raise InputError("--executor sharded divides a model among processes; say how many with --gpus-per-trial 2")
+        if self.executor == "sharded" and self.deterministic is False and self.device != "cpu":
+            raise InputError(
+                "the processes of --executor sharded have to come to the same numbers; give --deterministic with it on GPUs"
+            )
+        if (
+            self.gpus_per_trial > 1
+            and self.device not in (None, "cuda")
+            and (self.executor, self.device) != ("sharded", "cpu")
+        ):
             raise InputError(
                 f"--gpus-per-trial divides a model among cuda devices from the first on; leave --device {self.device} out"
             )
@@ -99,6 +109,8 @@ def worker_devices(machine: Machine) -> list[str]:
         return ["ray"] * ray_workers(machine)[0]
     gpus = _gpus(machine)
     count = machine.workers or (len(gpus) if gpus else cores())
+    if machine.executor == "sharded":
+        return gpus[: machine.workers]
     if machine.executor == "inline" or (machine.executor == "auto" and (machine.workers or len(gpus)) in (None, 0, 1)):
         return []
     return [gpus[place % len(gpus)] if gpus else "cpu" for place in range(count)]
@@ -132,6 +144,8 @@ def _gpus(machine: Machine) -> list[str]:
     from froc.models.device_map import SEPARATOR
 
     device, each = machine.device, machine.gpus_per_trial
+    if each > 1 and device == "cpu":
+        return [SEPARATOR.join(["cpu"] * each)]
     if each > 1:
         there = torch.cuda.device_count()
         if there < each:
@@ -176,6 +190,11 @@ def executor_maker(
         checkpointing=machine.checkpointing, compiled=machine.compiled, attention=machine.attention,
         deterministic=machine.deterministic,
     )  # fmt: skip
+    if machine.executor == "sharded":
+        from froc.search.executors.sharded import Sharded, refuse_unfit
+
+        refuse_unfit(settings, job.space, measures(settings), machine.compiled)
+        return lambda _: Sharded(recipe, crew)
     if crew[0] != "ray":
         return lambda _: Processes(recipe, crew, threads=threads)
     share = ray_workers(machine)[1]
@@ -189,4 +208,4 @@ def executor_maker(
 
 
 def device_kind(machine: Machine, crew: list[str]) -> str:
-    return crew[0] if crew[0] != "ray" else ("cuda" if ray_workers(machine)[1] else "cpu")
+    return crew[0].partition("+")[0] if crew[0] != "ray" else ("cuda" if ray_workers(machine)[1] else "cpu")

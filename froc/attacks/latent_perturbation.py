@@ -18,6 +18,7 @@ from froc.measuring.attack import Attack, Material
 from froc.measuring.metric import Observable, Observation
 from froc.measuring.model_observation import generate
 from froc.models.batches import Batch, Encoded, Limits, encode
+from froc.models.compute import without_gradients
 from froc.models.forward import Pass
 from froc.models.hooks import blocks, output_changed
 
@@ -59,7 +60,7 @@ class LatentPerturbation(Attack):
         known = encode(tokenizer, sample(material.known, material.seed), material.template, Limits.of(model))
         push = self._optimised(model, block, list(batches(model, known, GRADIENT_ROWS)))
         recorder = AnswerRecorder(rows)
-        with torch.inference_mode():
+        with without_gradients():
             for batch in batches(model, rows):
                 with output_changed(block, _at_prompt(batch, push)):
                     result = Pass(model, batch, end=False)

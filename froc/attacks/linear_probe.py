@@ -16,6 +16,7 @@ from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.attack import Attack, Material
 from froc.measuring.metric import Observable, Observation
 from froc.models.batches import Encoded, Limits, encode
+from froc.models.compute import without_gradients
 from froc.models.forward import Pass
 from froc.models.hooks import blocks
 
@@ -54,7 +55,7 @@ class LinearProbe(Attack):
         """One observation per chosen layer, lowest first."""
         last = len(blocks(model)) - 1
         chosen = sorted({int(k) for k in np.linspace(0, last, max(1, self.layers), endpoint=False)})
-        with torch.inference_mode():
+        with without_gradients():
             known = encode(
                 tokenizer, sample(material.retain, material.seed, self.rows), material.template, Limits.of(model)
             )

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc.attacks._hidden_states import BATCH_ROWS, HIDDEN_OBSERVABLES, AnswerRecorder, batches, lens
@@ -13,6 +12,7 @@ from froc.fidelity import Fidelity
 from froc.measuring.attack import Attack, Material
 from froc.measuring.metric import Observable, Observation
 from froc.models.batches import Encoded
+from froc.models.compute import without_gradients
 from froc.models.hooks import blocks
 
 
@@ -39,7 +39,7 @@ class LogitLens(Attack):
         """One observation per block, from the first to the last."""
         layers = range(len(blocks(model)))
         recorder = [AnswerRecorder(rows) for _ in layers]
-        with torch.inference_mode():
+        with without_gradients():
             for batch in batches(model, rows, BATCH_ROWS // len(layers)):
                 for layer_hits, logits in zip(recorder, lens(model, batch, layers), strict=True):
                     layer_hits.add(batch, logits)

@@ -17,6 +17,7 @@ from froc.data.rows import Row
 from froc.errors import InputError
 from froc.measuring.model_observation import observe
 from froc.models.batches import Encoded
+from froc.models.compute import without_gradients
 from froc.models.generation import default_generation
 
 CHECKED_QUERIES = 8
@@ -89,7 +90,7 @@ def disagreements(
     return differing, len(chosen)
 
 
-@torch.inference_mode()
+@without_gradients()
 def _written(model: Any, tokenizer: PreTrainedTokenizerBase, row: Row, form: PromptFormat, tokens: int) -> str:
     prompt = _prompt(tokenizer, row, form)
     ids = torch.tensor([prompt], device=model.device)

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from froc.measuring.metric import Metric
 from froc.models.base import Base, load
 from froc.models.batches import Encoded, Stack, chunks
+from froc.models.compute import without_gradients
 from froc.models.forward import Pass
 from froc.models.hooks import blocks
 
@@ -46,7 +47,7 @@ def _batches(base: Base, rows: Sequence[Encoded]) -> list[NDArray[np.int64]]:
     return chunks(Stack(rows, base.device).length, 1024, BATCH_ROWS)
 
 
-@torch.inference_mode()
+@without_gradients()
 def _blocks_of(model: PreTrainedModel, rows: Sequence[Encoded], index: NDArray[np.int64]) -> list[Tensor]:
     """L block outputs (B, T, D) of the rows at `index`."""
     depth = len(blocks(model))
@@ -54,7 +55,7 @@ def _blocks_of(model: PreTrainedModel, rows: Sequence[Encoded], index: NDArray[n
     return [observation.hidden[layer] for layer in range(depth)]
 
 
-@torch.inference_mode()
+@without_gradients()
 def _drops(
     model: PreTrainedModel, rows: Sequence[Encoded], states: Sequence[list[Tensor]], base: Base
 ) -> NDArray[np.float64]:

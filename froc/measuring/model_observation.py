@@ -18,6 +18,7 @@ from froc.data.rows import Row
 from froc.measuring.metric import Observable, Observation
 from froc.models.batches import Encoded, Limits, Stack, chunks, on_device
 from froc.models.block_entry import Reuse, keep, reuse
+from froc.models.compute import without_gradients
 from froc.models.forward import Pass
 from froc.models.generation import greedy_answers
 from froc.models.hooks import blocks
@@ -68,7 +69,7 @@ def observe(
     return observation
 
 
-@torch.inference_mode()
+@without_gradients()
 def _tokens(
     model: PreTrainedModel, rows: Sequence[Encoded], size: int, token_moments: bool, hidden: bool
 ) -> Observation:

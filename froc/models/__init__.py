@@ -13,6 +13,7 @@
     generation                     answers that a model writes
     attention  determinism         which attention computes a model; the same bits each time
     device_map                     one model's blocks on several devices
+    sharding                       one model's weights divided among processes
     random_state                   states of random generators
     compute  onednn                precision and compilation; faster linear layers on some CPUs
     memory_needs  allocations      the memory that training takes, before it is tried; bytes counted on the meta device

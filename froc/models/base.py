@@ -17,7 +17,7 @@ from transformers.modeling_utils import remove_tied_weights_from_state_dict
 from froc import hashing
 from froc.atomic import replacing
 from froc.errors import InputError
-from froc.models import adapters, architecture, device_map, weights_digest
+from froc.models import adapters, architecture, device_map, sharding, weights_digest
 from froc.models.attention import Attention
 from froc.models.autocast import autocast
 from froc.models.device_map import devices_of
@@ -78,6 +78,7 @@ class Base:
             "measured-in": self.measuring_dtype, "attention": str(self.model.config.get_text_config()._attn_implementation),
             **({"deterministic": "yes"} if self.deterministic else {}),
             **({"devices": str(len(self.devices))} if len(self.devices) > 1 else {}),
+            **({"sharded": str(sharding.group_size())} if sharding.joined() else {}),
         }  # fmt: skip
 
     @property
@@ -192,7 +193,8 @@ def wrap(
     through_onednn(model)
     try_narrowing(model)
     known = _digest(dict(model.named_parameters()))
-    return Base(name, model, tokenizer, parse(train, model, n_adapters), known)
+    trainable = sharding.divided(train, model) if sharding.joined() else parse(train, model, n_adapters)
+    return Base(name, model, tokenizer, trainable, known)
 
 
 def _read(

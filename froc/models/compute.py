@@ -25,6 +25,17 @@ DEFAULT_PASS = 1024
 Result = TypeVar("Result")
 
 
+@contextmanager
+def without_gradients() -> Iterator[None]:
+    """Context manager and decorator: nothing is differentiated.
+
+    In torch's inference mode, but where a model is divided among processes: weights that are gathered there train afterwards.
+    """
+    divided = torch.distributed.is_available() and torch.distributed.is_initialized()
+    with torch.no_grad() if divided else torch.inference_mode():
+        yield
+
+
 @dataclass
 class Engine:
     """Precision and pass size of training.

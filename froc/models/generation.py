@@ -15,6 +15,7 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel,
 
 from froc.errors import FrocError
 from froc.models.batches import Counts, Encoded, Limits, by_length
+from froc.models.compute import without_gradients
 from froc.models.random_state import own_draws
 
 ROWS = 64
@@ -44,7 +45,7 @@ def sample_answers(
     return answers
 
 
-@torch.inference_mode()
+@without_gradients()
 def greedy_answers(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Encoded], size: int
 ) -> list[tuple[int, ...]]:

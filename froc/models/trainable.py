@@ -292,10 +292,10 @@ def parse(text: str, model: PreTrainedModel, n_adapters: int = 1) -> TrainablePa
             model, rank=rank, alpha=numbers.get("alpha", 2 * rank), n_adapters=n_adapters, experts=experts, router=router,
             bits=numbers.get("bits"),
         )  # fmt: skip
-    return Full(model, _within(model, numbers) if kind == "layers" else "")
+    return Full(model, within(model, numbers) if kind == "layers" else "")
 
 
-def _within(model: PreTrainedModel, ends: Mapping[str, int]) -> str:
+def within(model: PreTrainedModel, ends: Mapping[str, int]) -> str:
     """Pattern of the parameters of the first or last blocks."""
     layers = len(blocks(model))
     count = min(next(iter(ends.values())), layers)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from froc.models.sharding import whole
+
 
 def clip(parameters: Collection[Parameter], largest: float, home: torch.device) -> Tensor:
     """Scale all gradients so that their joint norm is at most `largest`; returns the norm () before, on `home`.
@@ -15,8 +17,7 @@ def clip(parameters: Collection[Parameter], largest: float, home: torch.device) 
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if len({gradient.device for gradient in gradients}) < 2:
-        whole: Tensor = torch.nn.utils.clip_grad_norm_(parameters, largest)
-        return whole
+        return whole(torch.nn.utils.clip_grad_norm_(parameters, largest))
     norms: dict[int, Tensor] = {}
     for device in {gradient.device for gradient in gradients}:
         mine = [place for place, gradient in enumerate(gradients) if gradient.device == device]

@@ -2,6 +2,7 @@
 
     inline     in this process, one piece after the other
     processes  worker processes of this machine: one per GPU, or CPU workers that divide the threads
+    sharded    groups of worker processes that divide a model's weights
     ray        actors on a Ray cluster (froc[ray]), for many machines
 
 The driver submits work under a key and receives one report per key: a result, an error that the work raised, or the

@@ -13,7 +13,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -99,12 +99,15 @@ class Processes(WorkerPool):
             if self._queue and worker.ready and worker.key is None:
                 key, work = self._queue[0]
                 try:
-                    worker.pipe.send_bytes(pickle.dumps((key, work)))
+                    self._send(worker, pickle.dumps((key, work)))
                 except OSError:  # it has just died, which the next check detects
                     continue
                 self._queue.popleft()
                 worker.key = key
                 worker.until = work.limit and time.monotonic() + 2 * work.limit * work.trials + OVERTIME
+
+    def _send(self, worker: _Worker, packed: bytes) -> None:
+        worker.pipe.send_bytes(packed)
 
     def _listen(self) -> list[Report]:
         reports = []
@@ -168,6 +171,13 @@ def _ended(code: int | None) -> str:
 
 def serve(pipe: Connection, device: str | None, recipe: bytes) -> None:
     """A worker's main function: build the runner, then do work until the driver is gone."""
+    work_until_the_driver_is_gone(pipe, lambda folder: pickle.loads(recipe).runner(device or "cpu", folder))
+
+
+def work_until_the_driver_is_gone(
+    pipe: Connection, make: Callable[[Path], Any], prepared: Callable[[Any], Any] = lambda work: work
+) -> None:
+    """Build a runner, then do the work that comes through a pipe, each as it is prepared."""
     lock = threading.Lock()
 
     def say(message: Any) -> None:
@@ -179,7 +189,7 @@ def serve(pipe: Connection, device: str | None, recipe: bytes) -> None:
     threading.Thread(target=_end_with_driver, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError), tempfile.TemporaryDirectory() as folder:
         try:
-            runner = pickle.loads(recipe).runner(device or "cpu", Path(folder))
+            runner = make(Path(folder))
         except Exception as error:  # the driver reports why a worker cannot start
             if out_of_memory(error):
                 error = InputError(advice(START))
@@ -188,7 +198,7 @@ def serve(pipe: Connection, device: str | None, recipe: bytes) -> None:
         say("ready")
         while True:
             key, work = pickle.loads(pipe.recv_bytes())
-            say(attempt(key, work, runner))
+            say(attempt(key, prepared(work), runner))
 
 
 def _beat(say: Any) -> None:
