@@ -163,9 +163,11 @@ def under_the_rule(name: str, place: Path, steps: int, trials: int, seed: int, o
     }
     rows = len((place / "forget.jsonl").read_text(encoding="utf-8").splitlines())
     run = out / f"{name.replace('(', '-').replace(')', '')}-{steps}-{seed}"
+    # each search is a statement of its own, and so is the comparison
+    os.environ["FROC_STATE"] = str(out / f"state-{run.name}")
     done = froc.search.run(
         0.1, out=run, task=place, methods=[name], trials=trials, candidates=3, pruner="none", progress=False, parallel=1, seed=seed,
-        space={**fixed, "epochs": [f"{steps * BATCH / rows:g}"]}, batch=BATCH, openings=2, split_seed=seed,
+        space={**fixed, "epochs": [f"{steps * BATCH / rows:g}"]}, batch=BATCH, split_seed=seed,
     )  # fmt: skip
     document = done.certificate.document
     bounds = [
@@ -184,7 +186,6 @@ def ruled(names: Sequence[str], budgets: Sequence[int], trials: int, seeds: int,
     print("| steps | seed | method | CUR forgetting | CUR utility | certified |\n| --- | --- | --- | --- | --- | --- |")
     for steps in budgets:
         for seed in range(seeds):
-            os.environ["FROC_STATE"] = str(out / f"state-{steps}-{seed}")
             found = {name: under_the_rule(name, place, steps, trials, seed, out) for name in names}
             for name, entry in found.items():
                 certified = "yes" if entry["certified"] else "no"
@@ -201,10 +202,9 @@ def ruled(names: Sequence[str], budgets: Sequence[int], trials: int, seeds: int,
 
 def ranking(runs: Sequence[Path], task: Path, out: Path) -> str:
     """Best first at 95 % of the retained performance, and which are not told apart from the best; why not, where they cannot be compared."""
+    os.environ["FROC_STATE"] = str(out.with_name(f"state-{out.name}"))
     try:
-        document = froc.compare(
-            runs, retain=(0.95,), tries=1, out=out, openings=len(runs) + 1, reopen=True, progress=False
-        ).document
+        document = froc.compare(runs, task=task, retain=(0.95,), tries=1, out=out, progress=False).document
     except FrocError as error:
         return f"not compared: {error}"
     stage = next(stage for stage in document["ranking"] if stage != BEFORE)
