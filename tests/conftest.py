@@ -40,7 +40,15 @@ MODEL_FOLDERS = {"attacks", "cli", "measuring", "methods", "metrics", "models", 
 """Folders whose tests load or train a model, or start commands that do."""
 QUICK = {"test_api.py", "test_layout.py"}
 """What of them, and of SLOW, belongs to the quick part: one tiny search."""
-SLOW = {"test_checks.py", "test_independent.py", "test_privacy.py", "test_browser.py", "test_skips.py", "test_tofu.py"}
+SLOW = {
+    "test_checks.py",
+    "test_independent.py",
+    "test_privacy.py",
+    "test_browser.py",
+    "test_skips.py",
+    "test_tofu.py",
+    "test_examples.py",
+}
 """Slow files elsewhere."""
 
 
