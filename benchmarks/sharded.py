@@ -7,6 +7,7 @@ gradients and moments, in the first of the two processes. On the CPU (gloo), the
 """
 
 import multiprocessing
+import pickle
 import sys
 import tempfile
 from dataclasses import replace
@@ -62,7 +63,14 @@ def process(rank: int, meeting: str, methods: list[str], results: Any) -> None:
     sharding.join(rank, COUNT, Path(meeting), "cpu")
     made = ends(methods)
     if rank == 0:
-        results.send(made)
+        # as bytes: tensors would be handed over through this process, which ends
+        results.send_bytes(
+            pickle.dumps({name: value if isinstance(value, str) else _arrays(value) for name, value in made.items()})
+        )
+
+
+def _arrays(change: dict[str, torch.Tensor]) -> dict[str, Any]:
+    return {name: value.numpy() for name, value in change.items()}
 
 
 def main() -> None:
@@ -76,18 +84,18 @@ def main() -> None:
         group = [context.Process(target=process, args=(rank, meeting, methods, sender)) for rank in range(COUNT)]
         for member in group:
             member.start()
-        divided: Ends = receiver.recv()
+        received = pickle.loads(receiver.recv_bytes())
         for member in group:
             member.join()
-    print("held", divided["held"])
+    print("held", received["held"])
     for name in methods:
-        ours, theirs = divided[name], alone[name]
+        ours, theirs = received[name], alone[name]
         refused = " (refused)" if set(name.rstrip(")").split("(")) & UNSUPPORTED else ""
         if isinstance(ours, str) or isinstance(theirs, str):
             print(f"{name}{refused}: {ours if isinstance(ours, str) else theirs}")
             continue
         way = sum(float(value.square().sum()) for value in theirs.values()) ** 0.5
-        apart = sum(float((ours[key] - value).square().sum()) for key, value in theirs.items()) ** 0.5
+        apart = sum(float((torch.from_numpy(ours[key]) - v).square().sum()) for key, v in theirs.items()) ** 0.5
         print(f"{name}{refused}: apart {apart / max(way, 1e-12):.1e}")
 
 
