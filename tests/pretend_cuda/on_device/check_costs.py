@@ -56,7 +56,8 @@ def test_memory_of_an_attack_that_trains_on_the_host(bench: Bench, monkeypatch: 
     view, measured_as = costs.attacked("relearning")
     size = sum(p.numel() for p in bench.wide.model.parameters())
     assert costs.counted(bench, view, measured_as, free=0.0).total / size == pytest.approx(per_parameter, rel=0.1)
-    assert per_parameter < 0.6 * KEPT["attacks"]["relearning"]
+    # moments, and most of the gradients, are not on the device
+    assert per_parameter < KEPT["attacks"]["relearning"] - 8
 
 
 @pytest.mark.parametrize("name", sorted(set(names(Metric)) - FOLDERS))
