@@ -250,10 +250,10 @@ def _bounds_once() -> Iterator[None]:
     known: dict[tuple[object, ...], Any] = {}
     upper = betting.upper_from_losses
 
-    def remembered(values: Any, delta: float, planned: int = 0) -> Any:
-        key = hashing.sha256_bytes(values.tobytes()), values.shape, delta, planned
+    def remembered(values: Any, *arguments: Any) -> Any:
+        key = hashing.sha256_bytes(values.tobytes()), values.shape, arguments
         if key not in known:
-            known[key] = upper(values, delta, planned)
+            known[key] = upper(values, *arguments)
         return known[key].copy()
 
     with pytest.MonkeyPatch.context() as patch:
