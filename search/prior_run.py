@@ -113,7 +113,7 @@ def read(run: Path, out: Path) -> PriorRun:
     written = folder.read(folder.options) or {}
     searched = {
         "task": plan["task"]["digest"], "split_seed": plan["task"]["split_seed"], "share": plan["split"]["share"],
-        "later": plan["split"].get("later", 0), "questions": plan.get("questions"),
+        "later": plan["split"].get("later", 0), "questions": plan.get("questions"), "units": _units(plan),
     }  # fmt: skip
     document = {
         "plan": identity(plan), "trials": of_document(folder.trials) if folder.trials.is_file() else "",
@@ -122,6 +122,16 @@ def read(run: Path, out: Path) -> PriorRun:
     }  # fmt: skip
     complete = tuple(record for record in folder.log() if record.status == "complete" and record.search)
     return PriorRun(document, written.get("places", {}), complete)
+
+
+def _units(plan: Mapping[str, Any]) -> dict[str, str]:
+    """pool -> unit of an earlier search; a risk without a pool of its own measures what is to be forgotten, or what is retained."""
+    from froc.data.task import FORGETTING, UTILITY
+    from froc.measuring.measurement_text import pool
+
+    own = {UTILITY: UTILITY}
+    pools = {risk: pool(text) or own.get(risk, FORGETTING) for risk, text in plan["metrics"].items()}
+    return {pools[risk]: unit for risk, unit in plan["task"]["units"].items() if risk in pools}
 
 
 def _planned_options(plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,16 +174,19 @@ def _drawn_anew(entry: Mapping[str, Any], task: "Task") -> bool:
 
 
 def refuse_overlap(settings: "Settings", task: "Task", tasks: Sequence["Task"]) -> None:
-    """InputError unless nothing that the earlier searches looked at is left to be sealed. tasks: those that they may have searched.
+    """InputError unless nothing that the earlier searches looked at or trained on is left to be sealed.
+
+    tasks: those that they may have searched.
 
     Rows are compared by content, groups by name, whatever file or pool they stand in.
     """
-    from froc.data.normal_form import normal_form
+    from froc.data.normal_form import content, normal_form
     from froc.data.splits import draw_parts
 
     before = splits_of(settings, task)
     rows: set[str] = set()
     groups: set[str] = set()
+    trained: set[str] = set()
     for entry in settings.like.get("splits", ()):
         if _drawn_anew(entry, task):
             continue
@@ -184,20 +197,29 @@ def refuse_overlap(settings: "Settings", task: "Task", tasks: Sequence["Task"]) 
                 f"--like: that run searched other rows (task digest {entry['task'][:8]}), and which of them would be sealed now cannot be "
                 "seen from its folder; give its task folder, as it was, with --like-task DIR"
             )
-        for pool, unit in searched.units.items():
-            if pool not in searched.queries:
+        # the same rows may have been divided by other units
+        searched = replace(searched, units={**searched.units, **entry.get("units", {})})
+        trained |= {content(row.full_question, row.answer) for row in (*searched.forget, *searched.retain)}
+        for name, unit in searched.units.items():
+            if name not in searched.queries:
                 continue
-            first = draw_parts(searched, pool, entry["share"], entry["later"], before)[0]
+            first = draw_parts(searched, name, entry["share"], entry["later"], before)[0]
             rows |= {query.counted for query in first}
             groups |= {normal_form(query.row.group) for query in first if unit != "query"}
-    for pool in task.queries:
-        sealed = draw_parts(task, pool, settings.share, settings.later, before)[1]
-        by_group = task.units.get(pool, "query") != "query"
+    for name in task.queries:
+        sealed = draw_parts(task, name, settings.share, settings.later, before)[1]
+        by_group = task.units.get(name, "query") != "query"
         again = [q for q in sealed if q.counted in rows or (by_group and normal_form(q.row.group) in groups)]
         if again:
             raise InputError(
-                f"--like: {len(again)} {pool} queries that would be sealed now were looked at by the earlier search, as queries of another "
+                f"--like: {len(again)} {name} queries that would be sealed now were looked at by the earlier search, as queries of another "
                 "kind or in another unit; give the --unit of that run, or leave --like out"
+            )
+        learnt = [q for q in sealed if content(q.row.full_question, q.row.answer) in trained]
+        if learnt:
+            raise InputError(
+                f"--like: {len(learnt)} {name} queries that would be sealed now are rows that the earlier search trained on; "
+                "leave them out of the queries, or leave --like out"
             )
 
 

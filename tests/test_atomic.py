@@ -16,6 +16,7 @@ DELEGATED = {
     ("froc/certification/certify.py", "write_csv"): "into memory: no path is given",
     ("froc/comparison/figure.py", "savefig"): "matplotlib writes the picture that a user names",
     ("froc/reporting/bounds.py", "savefig"): "matplotlib writes the picture that a user names",
+    ("froc/reporting/drift.py", "savefig"): "matplotlib writes a picture into the run folder",
     ("froc/reporting/sustainability.py", "savefig"): "matplotlib writes the picture that a user names",
     ("froc/reporting/landscape.py", "savefig"): "matplotlib writes the picture that a user names",
     ("froc/models/base.py", "save_file"): "into the exclusive file of froc.atomic.replacing",

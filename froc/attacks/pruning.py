@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from froc.errors import InputError
 from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.attack import Attack, Material, parameters
@@ -24,6 +25,12 @@ class Pruning(Attack):
     allows: ClassVar[str] = "store the model without its smallest weights"
 
     share: float = hyperparameter(0.3, Range(0.05, 0.7))
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise InputError(
+                f"pruning: share={self.share:g} is outside (0, 1); give a share of the weights such as 0.3"
+            )
 
     @torch.no_grad()
     def change(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, material: Material) -> None:

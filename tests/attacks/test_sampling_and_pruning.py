@@ -75,6 +75,12 @@ def test_a_metric_that_reads_nothing_written_cannot_show_it() -> None:
     assert str(measurement("rouge_l@sampling:k=4+role_play")) == "rouge_l@sampling:k=4+role_play"
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0, 1.5])
+def test_a_share_that_prunes_nothing_or_all_is_refused(share: float) -> None:
+    with pytest.raises(InputError, match=r"outside \(0, 1\)"):
+        measurement(f"rouge_l@pruning:share={share}")
+
+
 def test_pruning_takes_the_smallest_weights_of_every_matrix(base: Base) -> None:
     base.restore()
     model: Any = copy.deepcopy(base.model)

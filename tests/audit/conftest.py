@@ -250,10 +250,10 @@ def _bounds_once() -> Iterator[None]:
     known: dict[tuple[object, ...], Any] = {}
     upper = betting.upper_from_losses
 
-    def remembered(values: Any, *arguments: Any) -> Any:
-        key = hashing.sha256_bytes(values.tobytes()), values.shape, arguments
+    def remembered(values: Any, *arguments: Any, **named: Any) -> Any:
+        key = hashing.sha256_bytes(values.tobytes()), values.shape, arguments, *sorted(named.items())
         if key not in known:
-            known[key] = upper(values, *arguments)
+            known[key] = upper(values, *arguments, **named)
         return known[key].copy()
 
     with pytest.MonkeyPatch.context() as patch:

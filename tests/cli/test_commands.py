@@ -310,7 +310,7 @@ def test_a_search_on_a_task_folder_from_the_command_line(
     assert "c0000" in done.stderr
     assert "forgetting: 1.000 before (at least" in done.stderr
     assert sorted(p.name for p in (tmp_path / "run" / "figures").iterdir()) == [
-        "froc_score.png", "landscape.png", "pareto.png", "shift.png"
+        "drift.png", "froc_score.png", "landscape.png", "pareto.png", "shift.png"
     ]  # fmt: skip
     shown = froc("show", str(tmp_path / "run"), "--json")
     assert shown.returncode == 0

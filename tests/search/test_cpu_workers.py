@@ -128,7 +128,7 @@ def test_a_run_goes_on_with_its_own_questions_and_trials_in_flight(
     options = SearchOptions(out=tmp_path, machine=Machine("cpu"))
     settings = search_settings(options, {"forgetting": 0.1, "utility": 0.1})
     assert settings.parallel == 1
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError):
         search_job(options, settings, lambda *_: None)
     assert taken[0].questions == 97
     assert (

@@ -92,6 +92,32 @@ def test_what_cannot_be_told_or_moved_is_refused() -> None:
         prior_run.refuse_overlap(settings, now, [grouped])
 
 
+@pytest.mark.parametrize(("before", "unit"), [("query", "group"), ("group", "query")])
+def test_the_same_rows_in_another_unit_are_refused(before: str, unit: str) -> None:
+    """A task's digest does not hold its units, so the earlier search's own are taken from its plan."""
+    earlier, now = rows_task(7, before), rows_task(3, unit)
+    assert earlier.digest == replace(now, split_seed=7).digest
+    entry = like(earlier, 0.3)
+    entry["splits"][0]["units"] = dict(earlier.units)
+    with pytest.raises(InputError, match="would be sealed now were looked at"):
+        prior_run.refuse_overlap(Settings(BUDGET, like=entry), now, [])
+    entry["splits"][0]["units"] = dict(now.units)
+    prior_run.refuse_overlap(Settings(BUDGET, like=entry), now, [])
+
+
+def test_what_the_earlier_search_trained_on_is_not_sealed() -> None:
+    """Its search losses follow from these rows, and with them the configurations that are tried first."""
+    earlier, now = rows_task(7), rows_task(3)
+    settings = Settings(BUDGET, like=like(earlier, 0.3))
+    prior_run.refuse_overlap(settings, now, [earlier])
+    asked = now.queries[FORGETTING][-40:]
+    trained = replace(earlier, forget=(*earlier.forget, *asked))
+    known = {**like(earlier, 0.3)}
+    known["splits"][0]["task"] = trained.digest
+    with pytest.raises(InputError, match="rows that the earlier search trained on"):
+        prior_run.refuse_overlap(Settings(BUDGET, like=known), now, [trained])
+
+
 def test_queries_that_are_drawn_anew_need_no_moving() -> None:
     earlier, now = embedded_text.task(SMALL, 1), embedded_text.task(SMALL, 2)
     settings = Settings(BUDGET, like=like(earlier, 0.5))

@@ -25,9 +25,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     calls: Calls = []
 
     def counted(module: str) -> Any:
-        def called(base: Base, probe: Any, places: Sequence[int] | None = None) -> Any:
+        def called(base: Base, probe: Any, places: Sequence[int] | None = None, *more: Any) -> Any:
             calls.append((module, probe.risk, list(places or ())))
-            return observe_probe(base, probe, places)
+            return observe_probe(base, probe, places, *more)
 
         return called
 

@@ -39,6 +39,8 @@ def trials(data: bytes, plan: Json, seal: Json, planned: str) -> list[Json]:
     need(all(v["stop"] <= trial["steps"] for trial in log for v in trial["variants"]))
     methods = plan["search"].get("methods") or (["external"] if plan.get("plugins") is not None else None)
     need(methods is None or all(trial["method"] in methods for trial in log))
+    if plan.get("fidelity") is not None:
+        need(set(plan["fidelity"]) == papers(plan))
     lost = {end["config"]: end["search"] for trial in log for end in (trial, *trial["variants"]) if end["search"]}
     for rank, candidate in enumerate(seal["candidates"], start=1):
         need(candidate["weight"] == 1 / rank)
@@ -51,6 +53,15 @@ def trials(data: bytes, plan: Json, seal: Json, planned: str) -> list[Json]:
     ended = [trial["status"] for trial in log if trial["status"] != "interrupted"]
     need(ended.count("complete") <= seal["trials"] <= len(ended))
     return log
+
+
+def papers(plan: Json) -> set[str]:
+    """Kind and name of every method, metric and attack that a plan names."""
+    named = {f"method {part}" for name in plan["search"].get("methods", []) for part in re.split(r"[()]", name) if part}
+    for text in plan["metrics"].values():
+        parts = [re.split("[:/]", part)[0] for part in re.split(r"@|\+(?![0-9])", text)]
+        named |= {f"metric {parts[0]}", *(f"attack {part}" for part in parts[1:])}
+    return {name.replace("-", "_") for name in named}
 
 
 def stages(files: dict[str, bytes], plan: Json, ended: list[str], issued: datetime) -> list[Json]:

@@ -41,6 +41,11 @@ def runners(base: Base, on_cuda: Base, parts: tuple[SearchView, Any]) -> dict[st
     }
 
 
+ROUNDED = {"ofmu": 3}
+"""Thousandths by which losses may differ where a method divides differences of gradients by a small step, which multiplies rounding: the
+weights of `ofmu` end 1.2 % of the way apart on one processor where those of others end 0.05 %."""
+
+
 def _trained(runner: TrialRunner, name: str) -> tuple[Outcome, Mapping[str, Tensor]]:
     fields = {field.name for field in dataclasses.fields(find(Method, name))}
     params = {key: value for key, value in SHORT.items() if key in fields}
@@ -62,7 +67,7 @@ def test_every_method_does_on_the_device_what_it_does_on_the_cpu(name: str, runn
     print(f"{name}: {apart / (moved or 1):.1e} of its way apart")
     assert apart <= 0.02 * moved
     for risk, losses in here.ended[0].tables.items():
-        assert np.abs(losses.astype(int) - there.ended[0].tables[risk]).max() <= 1
+        assert np.abs(losses.astype(int) - there.ended[0].tables[risk]).max() <= ROUNDED.get(name, 1)
 
 
 @pytest.fixture(scope="session")
