@@ -25,7 +25,8 @@ from froc.measuring.query_losses import refuse_unfit
 from froc.measuring.screening import refuse_rows
 from froc.models.determinism import deterministic
 from froc.plan_identity import identity
-from froc.risk.certificate import Candidate, certify
+from froc.risk import same_population
+from froc.risk.certificate import Candidate, Claim, certify
 from froc.risk.claim_checks import refuse_unknown
 from froc.search import prior_run
 from froc.search.job import Job, Listener, runner_of
@@ -59,15 +60,20 @@ def extend(job: Job, out: Path, rows: Rows | None, listener: Listener) -> dict[s
             opening = certificate["opening"]
             claim = replace(claim_of(plan), opening=opening["number"], openings=opening["planned"])
             refuse_unknown(claim)
-            entry, queries = _sealed(job, folder, plan, rows)
+            entry, queries = _sealed(job, folder, plan, rows, len(certificate.get("stages", ())))
             LOG.info("stage %d: %s", entry["number"], ", ".join(f"{n} of {risk}" for risk, n in entry["units"].items()))
             candidates = [Candidate(**candidate) for candidate in (folder.read(folder.seal) or {})["candidates"]]
             with closing(job.workers(lambda: runner_of(job))) as executor:
-                split = stages.of_entry(entry).split
-                kept = kept_weights(job, folder, executor, candidates)
-                tables: list[pl.DataFrame] = executor.each([MeasureBase(split, queries)])
-                table = measure(executor, queries, candidates, kept, listener.calibrating, split)
-                write_table(stages.table_of(folder, entry["number"]), pl.concat([table, *tables]))
+                # after a kill the losses may be there, and only the certificate missing
+                if not stages.table_of(folder, entry["number"]).is_file():
+                    stage = stages.of_entry(entry)
+                    (base,) = executor.each([MeasureBase(stage.split, queries)])
+                    _refuse_other_population(
+                        folder, plan, replace(claim, stages=(*stages.measured(folder), stage)), base
+                    )
+                    kept = kept_weights(job, folder, executor, candidates)
+                    table = measure(executor, queries, candidates, kept, listener.calibrating, stage.split)
+                    write_table(stages.table_of(folder, entry["number"]), pl.concat([table, base]))
                 claim = replace(claim, stages=stages.measured(folder))
                 done = certify(stages.losses(folder), candidates, claim, None, stages.control(folder, plan))
                 save_chosen(job, folder, executor, candidates, done)
@@ -79,23 +85,34 @@ def extend(job: Job, out: Path, rows: Rows | None, listener: Listener) -> dict[s
         folder.release()
 
 
-def _sealed(job: Job, folder: Folder, plan: Mapping[str, Any], given: Rows | None) -> tuple[dict[str, Any], Queries]:
-    """The next stage, written down and counted, and its queries; or the one that was begun and not measured."""
+def _refuse_other_population(folder: Folder, plan: Mapping[str, Any], claim: Claim, base: pl.DataFrame) -> None:
+    """InputError, and the claim's last stage taken back, where the base model's losses on it contradict those before; no candidate's are known."""
+    control = stages.control(folder, plan, base)
+    why = None if control is None else same_population.complaint(control, claim)
+    if why is not None:
+        stages.unseal(folder)
+        raise InputError(why)
+
+
+def _sealed(
+    job: Job, folder: Folder, plan: Mapping[str, Any], given: Rows | None, certified: int
+) -> tuple[dict[str, Any], Queries]:
+    """The next stage, written down and counted, and its queries; or the one that was begun. certified: stages in the certificate."""
     earlier = stages.listed(folder)
-    begun = bool(earlier) and not stages.table_of(folder, earlier[-1]["number"]).is_file()
+    begun = len(earlier) > certified
     number = len(earlier) + (1 if begun else 2)
     rows = _drawn(job, number) if given is None else given
     digest = fresh_queries.digest(job.task, rows)
     if begun and earlier[-1]["rows"] != digest:
         raise InputError(
-            "a stage was begun with other queries and not measured; give the same ones again, then others may follow"
+            "a stage was begun with other queries and not finished; give the same ones again, then others may follow"
         )
     seed = hashing.sha256_json([plan["split"].get("label", ""), number, digest])
     names = Names(job.task, seed)
     measured = measures(job.settings)
     # independent draws from a known population may meet
     if given is not None:
-        fresh_queries.refuse_seen(job.task, rows, stages.seen(folder, job.task))
+        fresh_queries.refuse_seen(job.task, rows, stages.seen(folder, job.task, number))
     unsearched = rows if given is None else _unsearched(job, rows)
     queries = fresh_queries.queries(names, unsearched, {risk: each.source for risk, each in measured.items()})
     if not queries:

@@ -18,6 +18,8 @@ from froc.errors import InputError
 
 Rows = Mapping[str, tuple[Row, ...]]
 """pool -> its rows."""
+Seen = tuple["Names", frozenset[str], frozenset[str]]
+"""How a stage named its queries, the ids of those that it measured, and of their units."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ def digest(task: Task, rows: Rows) -> str:
     return hashing.hmac_sha256(task.key, "stage rows", hashing.sha256_json(every))
 
 
-def refuse_seen(task: Task, rows: Rows, measured: Sequence[tuple[Names, frozenset[str]]]) -> None:
-    """InputError where a row is no fresh query of the task. measured: how earlier stages named queries, and the ids of theirs."""
+def refuse_seen(task: Task, rows: Rows, measured: Sequence[Seen]) -> None:
+    """InputError where a row is no fresh query of the task, in whatever pool it stood before. measured: the earlier stages."""
     refuse_overlaps({f"{pool} queries": of_pool for pool, of_pool in rows.items()})
     known = {content(row.full_question, row.answer): name for name, of_file in _used(task) for row in of_file}
     for pool, of_pool in rows.items():
@@ -77,13 +79,15 @@ def refuse_seen(task: Task, rows: Rows, measured: Sequence[tuple[Names, frozense
                 raise InputError(
                     f"{place} is one of the {used}, but for case, blanks or punctuation; only fresh queries go on"
                 )
-            if any(names.query(pool, row).id in ids for names, ids in measured):
+            if any(names.query(other, row).id in ids for names, ids, _ in measured for other in task.units):
                 raise InputError(f"{place} was measured in an earlier stage; only fresh queries go on")
             if task.units[pool] != "query" and not row.group:
                 raise InputError(f"{place} names no group, which is the sampling unit of {pool}; give it one")
-            if normal_form(row.group) in groups:
+            # a stage names groups by a key of its own
+            known_group = any(names.query(pool, row).unit in units for names, _, units in measured)
+            if task.units[pool] != "query" and (known_group or normal_form(row.group) in groups):
                 raise InputError(
-                    f"{place} is of a group that the run has queries about; the sampling unit of {pool} is the group, so that only "
+                    f"{place} is of a group that the run or an earlier stage has queries about; the sampling unit of {pool} is the group, so that only "
                     "queries about other groups are fresh"
                 )
 

@@ -9,18 +9,26 @@ from functools import lru_cache
 
 from froc import hashing
 
+IGNORABLE = (
+    range(0x034F, 0x0350), range(0x115F, 0x1161), range(0x17B4, 0x17B6), range(0x180B, 0x1810), range(0x2060, 0x2070),
+    range(0x3164, 0x3165), range(0xFE00, 0xFE10), range(0xFFA0, 0xFFA1), range(0xFFF0, 0xFFF9), range(0xE0000, 0xE1000),
+)  # fmt: skip
+"""Code points with the property Default_Ignorable_Code_Point (Unicode 15, DerivedCoreProperties) that are no format characters."""
+
 
 @lru_cache(maxsize=1 << 16)
 def normal_form(text: str) -> str:
     r"""Letters, digits, marks and symbols in compatibility form and folded case, with single blanks between words.
 
-    Invisible format characters are removed; runs of other characters become one blank. Text of punctuation only keeps it, as
-    all such texts would be equal otherwise.
+    Invisible characters (format characters, and what Unicode calls default-ignorable: variation selectors, fillers, joiners) are
+    removed; runs of other characters become one blank. Text of punctuation only keeps it, as all such texts would be equal otherwise.
 
     >>> normal_form("  Who is ADA\u2019s mother? ")
     'who is ada s mother'
     """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    # before composing, which an invisible character between a letter and its mark would prevent
+    visible = "".join(character for character in text if not _invisible(character))
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", visible).casefold())
     kept = (_letter(character) for character in folded)
     return " ".join("".join(kept).split()) or folded.strip()
 
@@ -31,7 +39,10 @@ def content(question: str, answer: str) -> str:
 
 
 def _letter(character: str) -> str:
-    kind = unicodedata.category(character)
-    if kind == "Cf":
+    if _invisible(character):
         return ""
-    return character if kind[0] in "LMNS" else " "
+    return character if unicodedata.category(character)[0] in "LMNS" else " "
+
+
+def _invisible(character: str) -> bool:
+    return unicodedata.category(character) == "Cf" or any(ord(character) in span for span in IGNORABLE)

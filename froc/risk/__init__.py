@@ -6,6 +6,7 @@
     weighted_sum  ratios  shift   combined risks; ratios of means; bounds under distribution shift
     evidence             tables of losses -> evidence for each risk of a claim
     positive_control     results of the base model under the same measurement
+    same_population      whether a further stage can be of the population of those before
     requirements         how many units a budget needs; how far candidates were from passing
     exchangeability      warnings where losses do not look like independent draws
     bisection            where a monotone predicate begins to hold

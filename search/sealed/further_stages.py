@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from froc import hashing, timestamp
-from froc.data.fresh_queries import Names
+from froc.data.fresh_queries import Names, Seen
 from froc.data.splits import ids
 from froc.data.task import Query, Task
 from froc.errors import InputError
@@ -67,11 +67,18 @@ def seal(folder: Folder, of_stage: Mapping[str, Any]) -> None:
     write_json(path(folder), {"format": FORMAT, "stages": [*listed(folder), dict(of_stage)]})
 
 
-def seen(folder: Folder, task: Task) -> list[tuple[Names, frozenset[str]]]:
-    """How the queries of each measured stage were named, and their names."""
+def unseal(folder: Folder) -> None:
+    """Take the last stage back, of which no candidate was measured."""
+    write_json(path(folder), {"format": FORMAT, "stages": listed(folder)[:-1]})
+
+
+def seen(folder: Folder, task: Task, number: int) -> list[Seen]:
+    """How the queries of each stage before `number` were named, with the names of queries and units."""
+    tables = [(stage, pl.read_parquet(table_of(folder, stage.number))) for stage in measured(folder)]
     return [
-        (Names(task, stage.seed), frozenset(pl.read_parquet(table_of(folder, stage.number))["query"].unique()))
-        for stage in measured(folder)
+        (Names(task, stage.seed), frozenset(table["query"].unique()), frozenset(table["unit"].unique()))
+        for stage, table in tables
+        if stage.number < number
     ]
 
 
@@ -82,14 +89,17 @@ def losses(folder: Folder) -> pl.DataFrame:
     return pl.concat([pl.read_parquet(folder.calibration_losses), *of_candidates])
 
 
-def control(folder: Folder, plan: Mapping[str, Any]) -> Control | None:
-    """The base model's absences on the queries of all stages; None where a plan of an older version asked for none."""
+def control(folder: Folder, plan: Mapping[str, Any], *more: pl.DataFrame) -> Control | None:
+    """The base model's absences on the queries of all stages; None where a plan of an older version asked for none.
+
+    more: tables of what is not written down yet.
+    """
     kinds = plan.get("control")
     if kinds is None:
         return None
     further = [pl.read_parquet(table_of(folder, stage.number)) for stage in measured(folder)]
     of_base = [table.filter(pl.col("config") == BASE) for table in further]
-    return Control(pl.concat([pl.read_parquet(folder.base_losses), *of_base]), kinds)
+    return Control(pl.concat([pl.read_parquet(folder.base_losses), *of_base, *more]), kinds)
 
 
 def refuse_unextendable(plan: Mapping[str, Any], certificate: Mapping[str, Any] | None) -> None:

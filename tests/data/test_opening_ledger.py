@@ -317,3 +317,12 @@ def test_a_look_that_was_not_counted_any_more_still_counts(tmp_path: Path, monke
     (tmp_path / "openings" / "count.json").write_bytes(kept)
     with pytest.raises(InputError, match="were opened before"):
         check(counted[1], "plan 3", 1, False)
+
+
+@pytest.mark.parametrize(
+    "code", [0xFE00, 0xFE0F, 0xE0100, 0xE01EF, 0x034F, 0x115F, 0x1160, 0x3164, 0xFFA0, 0x180B, 0x180F, 0x17B4, 0x17B5, 0x2065, 0x200B]
+)  # fmt: skip
+def test_what_cannot_be_seen_makes_no_text_another(code: int) -> None:
+    for text in ("Where is Ada?", "cafe\u0301", "?"):
+        for place in range(len(text) + 1):
+            assert normal_form(text[:place] + chr(code) + text[place:]) == normal_form(text)

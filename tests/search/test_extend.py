@@ -141,6 +141,15 @@ def test_what_is_not_fresh_is_refused_before_anything_is_measured(base: Base, fi
     extend(made, finished, rows, Watch())
     with pytest.raises(InputError, match="measured in an earlier stage"):
         extend(made, finished, {FORGETTING: rows[FORGETTING][:1]}, Watch())
+    # as a query of another kind, and with invisible characters
+    for pool in (FORGETTING, UTILITY):
+        with pytest.raises(InputError, match="measured in an earlier stage"):
+            extend(
+                made,
+                finished,
+                {pool: (replace(rows[FORGETTING][0], question=f"\ufe00{rows[FORGETTING][0].question}\u3164"),)},
+                Watch(),
+            )
     with pytest.raises(InputError, match="none of the fresh queries"):
         extend(made, finished, {FORGETTING: ()}, Watch())
 
@@ -178,7 +187,29 @@ def test_a_stage_that_was_begun_is_finished_with_the_same_queries(
     with pytest.raises(InputError, match="begun with other queries"):
         extend(made, finished, fresh(1, 21), Watch())
     other = Path(shutil.copytree(finished, finished.with_name("other")))
+    # the losses are there, and the certificate is the old one
+    with monkeypatch.context() as killed:
+        killed.setattr("froc.search.extend.certify", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            extend(made, finished, rows, Watch())
+    assert (finished / "losses" / "stage-2.parquet").is_file()
     assert extend(made, finished, rows, Watch()) == extend(made, other, rows, Watch())
+
+
+def test_rows_of_another_population_are_refused_before_a_candidate_is_measured(
+    base: Base, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, rows = job(base, **SETTINGS), fresh(0, 200)
+    before = (finished / "certificate.json").read_bytes()
+    nothing = {FORGETTING: tuple(replace(row, answer="nothing") for row in rows[FORGETTING])}
+    with monkeypatch.context() as watched:
+        watched.setattr("froc.search.extend.measure", lambda *_: pytest.fail("a candidate was measured"))
+        with pytest.raises(InputError, match="forgetting: these rows are not of the population"):
+            extend(made, finished, nothing, Watch())
+    assert (finished / "certificate.json").read_bytes() == before
+    assert not (finished / "losses" / "stage-2.parquet").exists()
+    # a stage of the same population goes on
+    assert extend(made, finished, fresh(200, 220), Watch())["stages"][0]["n"][FORGETTING] == 20
 
 
 @pytest.mark.parametrize(
@@ -215,7 +246,7 @@ def test_fresh_queries_are_read_by_pool(tmp_path: Path) -> None:
 def test_groups_are_fresh_as_a_whole() -> None:
     task = replace(embedded_text.task(SMALL), units={FORGETTING: "query", UTILITY: "group"})
     of_known = {UTILITY: (Row("Anything new?", "no", group=task.queries[UTILITY][0].group.upper()),)}
-    with pytest.raises(InputError, match="of a group that the run has queries about"):
+    with pytest.raises(InputError, match="of a group that the run or an earlier stage has queries about"):
         fresh_queries.refuse_seen(task, of_known, [])
     with pytest.raises(InputError, match="names no group"):
         fresh_queries.refuse_seen(task, {UTILITY: (Row("Anything new?", "no"),)}, [])
@@ -223,6 +254,10 @@ def test_groups_are_fresh_as_a_whole() -> None:
     names = fresh_queries.Names(task, "1" * 64)
     queries = [names.query(UTILITY, Row(text, "no", group="Nobody")) for text in ("One?", "Two?", "Three?")]
     assert len({query.unit for query in queries}) == 1
+    earlier = (names, frozenset(query.id for query in queries), frozenset(query.unit for query in queries))
+    with pytest.raises(InputError, match="or an earlier stage has queries about"):
+        fresh_queries.refuse_seen(task, {UTILITY: (Row("Four?", "no", group="NOBODY"),)}, [earlier])
+    fresh_queries.refuse_seen(task, {UTILITY: (Row("Four?", "no", group="Somebody"),)}, [earlier])
     with pytest.raises(InputError, match="has 3 fresh queries"):
         fresh_queries.refuse_large_groups({UTILITY: queries}, {UTILITY: 2})
 
