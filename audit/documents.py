@@ -11,6 +11,7 @@ from froc.fidelity import Fidelity
 from froc.measuring import measurement_text
 from froc.risk.certificate import Claim
 from froc.risk.claim import MIN_REPORTED_UNITS as MIN_REPORTED_UNITS
+from froc.risk.planned_claim import claim_of
 from froc.risk.positive_control import Kind
 
 Role = Literal["engineer", "approver", "auditor"]
@@ -171,28 +172,8 @@ class Plan(Lenient):
     @property
     def claim(self) -> Claim:
         """What the plan asks to be certified, before any opening."""
-        return Claim(
-            budget=dict(sorted(self.budget.items())),
-            bound=dict(sorted(self.bound.items())),
-            unit=dict(sorted(self.task.units.items())),
-            confidence=self.confidence,
-            procedure=self.procedure,
-            population=dict(sorted(self.population.items())),
-            listed=dict(sorted(self.listed.items())),
-            weights=dict(sorted(self.weights.items())),
-            radius=self.radius,
-            openings=self.openings,
-            joint=self.joint,
-            sequential=self.sequential,
-            unmeasured=0 if self.after is None or self.after.measured else len(self.after.tasks),
-            largest=dict(sorted(self.largest.items())),
-            estimand=dict(sorted(self.estimand.items())),
-            keyed=bool(self.estimand),
-            relative=tuple(sorted(set(self.relative))),
-            own_levels=self.levels == "own",
-            extendable=self.extendable,
-            series=self.series,
-        )
+        after = None if self.after is None else self.after.model_dump()
+        return claim_of({**vars(self), "task": vars(self.task), "after": after})
 
 
 class SealedCandidate(Strict):

@@ -28,10 +28,10 @@ from froc.plan_identity import identity
 from froc.risk import same_population
 from froc.risk.certificate import Candidate, Claim, certify
 from froc.risk.claim_checks import refuse_unknown
+from froc.risk.planned_claim import claim_of
 from froc.search import prior_run
 from froc.search.job import Job, Listener, runner_of
 from froc.search.pipeline import concluded, interruptible, logged
-from froc.search.plan import claim_of
 from froc.search.run_folder import Folder, write_json, write_table
 from froc.search.sealed import further_stages as stages
 from froc.search.sealed.calibration import measure

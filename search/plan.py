@@ -208,31 +208,6 @@ def _fidelity(document: Mapping[str, Any]) -> dict[str, str]:
     return {f"{kind} {name}": fidelity.of(find(bases[kind], name)) for kind, name in named if kind in provenance.PAPERS}
 
 
-def claim_of(document: Mapping[str, Any]) -> Claim:
-    """The claim of a plan that was written by this version, before any opening."""
-    after = document.get("after")
-    names = (
-        "budget",
-        "confidence",
-        "procedure",
-        "bound",
-        "population",
-        "listed",
-        "weights",
-        "radius",
-        "openings",
-        "joint",
-        "sequential",
-        "estimand",
-    )
-    return Claim(
-        **{name: document[name] for name in names}, unit=document["task"]["units"],
-        unmeasured=0 if after is None or after["measured"] else len(after["tasks"]), largest=document.get("largest", {}),
-        relative=tuple(document.get("relative", ())), keyed=True, own_levels=document.get("levels") == "own",
-        extendable=document.get("extendable", False), series=document.get("series", 1),
-    )  # fmt: skip
-
-
 def as_planned(plan: Plan, old: Mapping[str, Any], *, named_bound: bool) -> Plan:
     """The plan as the run folder has it: what an older version did not say there stays unsaid, and its certificate stays what it was.
 

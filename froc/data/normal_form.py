@@ -27,7 +27,7 @@ def normal_form(text: str) -> str:
     'who is ada s mother'
     """
     # before composing, which an invisible character between a letter and its mark would prevent
-    visible = "".join(character for character in text if not _invisible(character))
+    visible = text if text.isascii() else "".join(character for character in text if not _invisible(character))
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", visible).casefold())
     kept = (_letter(character) for character in folded)
     return " ".join("".join(kept).split()) or folded.strip()

@@ -4,6 +4,7 @@
     p_values             evidence -> p-values and upper bounds, by the bounds of `froc.bounds`
     certificate          the certificate: certified set, simultaneous bounds, CUR, chosen configuration
     weighted_sum  ratios  shift   combined risks; ratios of means; bounds under distribution shift
+    planned_claim        a plan's document -> the claim
     evidence             tables of losses -> evidence for each risk of a claim
     positive_control     results of the base model under the same measurement
     same_population      whether a further stage can be of the population of those before
