@@ -17,6 +17,7 @@ from froc.audit.chronology import CLOCK_SKEW
 from froc.audit.documents import Count, Plan
 from froc.audit.writing import run_bytes, run_losses
 from froc.errors import InputError, VerificationError
+from froc.plan_identity import stage_seed
 from froc.risk.claim import Stage
 
 MOST = 1000
@@ -82,6 +83,10 @@ def read(bundle: Mapping[str, bytes], plan: Plan, trials: Sequence[Trial]) -> tu
     for place, (stage, raw) in enumerate(zip(parsed.stages, document["stages"], strict=True), start=2):
         if stage.number != place or stage.before != before:
             raise VerificationError("stages-order", f"stage {place} does not follow what was sealed before it")
+        if stage.seed != stage_seed(plan.split.label, place, stage.rows):
+            raise VerificationError(
+                "stages-seed", f"the seed of stage {place} does not follow from the plan and its rows"
+            )
         if (
             not stage.queries.keys() <= plan.claim.budget.keys() | set(plan.claim.risks)
             or stage.queries.keys() != stage.units.keys()

@@ -96,13 +96,15 @@ def waits(sizes: Sizes) -> dict[str, Any]:
     """How often the host waits for the device in a step, by place; CUDA warns of each."""
     runner = _runner(sizes.device)
     steps = 3
-    with warnings.catch_warnings(record=True) as heard:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         run = runner.prepared(_spec("npo"), {1: _debug("warn", sizes), 1 + steps: _debug("default", sizes)})
         train_pack(runner.base, [run], runner.engine)
     # a message of a library's own is no wait
     places = Counter(
-        f"{one.filename.rpartition('/froc/')[2]}:{one.lineno}" for one in heard if "synchroniz" in str(one.message)
+        f"{warning.filename.rpartition('/froc/')[2]}:{warning.lineno}"
+        for warning in caught
+        if "synchroniz" in str(warning.message)
     )
     per_step = {place: round(count / steps, 1) for place, count in places.most_common(12)}
     return {"passed": None, "per_step": round(sum(places.values()) / steps, 1), "places": per_step}

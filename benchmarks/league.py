@@ -186,15 +186,15 @@ def ruled(names: Sequence[str], budgets: Sequence[int], trials: int, seeds: int,
     print("| steps | seed | method | CUR forgetting | CUR utility | certified |\n| --- | --- | --- | --- | --- | --- |")
     for steps in budgets:
         for seed in range(seeds):
-            found = {name: under_the_rule(name, place, steps, trials, seed, out) for name in names}
-            for name, entry in found.items():
+            entries = {name: under_the_rule(name, place, steps, trials, seed, out) for name in names}
+            for name, entry in entries.items():
                 certified = "yes" if entry["certified"] else "no"
                 print(
                     f"| {steps} | {seed} | {name} | {entry[FORGETTING]:.3f} | {entry[UTILITY]:.3f} | {certified} |",
                     flush=True,
                 )
             ranks[f"{steps} steps, seed {seed}"] = ranking(
-                [entry["run"] for entry in found.values()], place, out / f"compare-{steps}-{seed}"
+                [entry["run"] for entry in entries.values()], place, out / f"compare-{steps}-{seed}"
             )
             print(f"\n{ranks[f'{steps} steps, seed {seed}']}\n", flush=True)
     return ranks

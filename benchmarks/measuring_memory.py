@@ -49,8 +49,8 @@ def view_of(base: Base, measured_as: Measurement) -> SearchView:
     """The embedded task's with longer rows and queries."""
     view, _ = split(embedded_text.task(), 0.2, sources={"risk": measured_as.source})
     queries = view.queries["risk"][:QUERIES]
-    asked = replace(view, forget=tuple(query.row for query in queries), retain=())
-    longer = long_rows(asked, base.tokenizer, QUERIES).forget
+    trained_on = replace(view, forget=tuple(query.row for query in queries), retain=())
+    longer = long_rows(trained_on, base.tokenizer, QUERIES).forget
     queries = tuple(replace(query, row=row) for query, row in zip(queries, longer, strict=True))
     return replace(long_rows(view, base.tokenizer), queries={"risk": queries})
 

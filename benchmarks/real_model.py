@@ -141,14 +141,14 @@ def main() -> None:
         arguments.steps or (2 if arguments.quick else 4),
         arguments.repeats or (3 if arguments.quick else 5),
     )
-    found = {train: measured(arguments.model, train, steps, repeats) for train in arguments.train.split(",")}
+    timings = {train: measured(arguments.model, train, steps, repeats) for train in arguments.train.split(",")}
     promises = {
         f"step of {train} over a bare loop": {
             "value": round(entry["ratio"], 3),
             "goal": MOST,
             "holds": entry["ratio"] <= MOST,
         }
-        for train, entry in found.items()
+        for train, entry in timings.items()
     }
     print(json.dumps(promises))
 

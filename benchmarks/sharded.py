@@ -52,8 +52,8 @@ def ends(methods: list[str]) -> Ends:
         except Exception as error:  # what is shown is which methods cannot be divided
             result[name] = f"{type(error).__name__}: {str(error)[:80]}"
     if sharding.joined():
-        every = list(base.trainable.parameters().values())
-        held = sum(value.to_local().nbytes for value in every if isinstance(value, sharding.DTensor))  # type: ignore[attr-defined]
+        weights = list(base.trainable.parameters().values())
+        held = sum(value.to_local().nbytes for value in weights if isinstance(value, sharding.DTensor))  # type: ignore[attr-defined]
         result["held"] = f"{held / sum(value.nbytes for value in start.values()):.3f}"
     return result
 
@@ -75,8 +75,8 @@ def _arrays(change: dict[str, torch.Tensor]) -> dict[str, Any]:
 
 def main() -> None:
     """Print a line per method."""
-    every = [name for name in names(Method) if name not in (*wrappers(), "retrain", "none")]
-    methods = sys.argv[1:] or [*every, *(f"{name}(npo)" for name in wrappers())]
+    trained = [name for name in names(Method) if name not in (*wrappers(), "retrain", "none")]
+    methods = sys.argv[1:] or [*trained, *(f"{name}(npo)" for name in wrappers())]
     alone, context = ends(methods), multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     with tempfile.TemporaryDirectory() as folder:

@@ -67,9 +67,7 @@ def compare(
         bool,
         typer.Option("--json", help="Print the comparison as JSON on standard output.", rich_help_panel=options.OUTPUT),
     ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="No progress, no table.", rich_help_panel=options.OUTPUT)
-    ] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Which method is better, once all keep the same? Mixes each with the base model until they do, and compares what is left.
 

@@ -38,14 +38,7 @@ def extend(
     ] = False,
     task: options.Task = None,
     data: options.Data = None,
-    base: Annotated[
-        str | None,
-        typer.Option(
-            help="Base model: a folder with safetensors or a hub id.",
-            show_default="the task's",
-            rich_help_panel=options.DATA,
-        ),
-    ] = None,
+    base: options.PlannedBase = None,
     after: Annotated[
         Path | None,
         typer.Option(
@@ -53,21 +46,12 @@ def extend(
         ),
     ] = None,
     earlier: options.Earlier = None,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="RISK=METRIC, for a metric that needs a folder of its own.",
-            show_default="as planned",
-            rich_help_panel=options.RISKS,
-        ),
-    ] = None,
+    metric: options.PlannedMetric = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     gpus_per_trial: options.GpusPerTrial = 1,
     json_: options.Json = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="No progress, no table.", rich_help_panel=options.OUTPUT)
-    ] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Measure the sealed candidates of a run on fresh queries, beside those it had, and certify from all of them.
 

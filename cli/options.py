@@ -233,6 +233,24 @@ Model = Annotated[
     str | None,
     typer.Option(help="Base model: a folder with safetensors or a hub id.", show_default=False, rich_help_panel=DATA),
 ]
+PlannedBase = Annotated[
+    str | None,
+    typer.Option(
+        "--base",
+        help="Base model: a folder with safetensors or a hub id.",
+        show_default="the task's",
+        rich_help_panel=DATA,
+    ),
+]
+PlannedMetric = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric",
+        help="RISK=METRIC, for a metric that needs a folder of its own.",
+        show_default="as planned",
+        rich_help_panel=RISKS,
+    ),
+]
 Batch = Annotated[int, typer.Option(help="Forget rows per optimiser step.", rich_help_panel=TRAINING)]
 Train = Annotated[
     str,
@@ -348,3 +366,5 @@ Until = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print as JSON.", rich_help_panel=OUTPUT)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.", rich_help_panel=OUTPUT)]
+QuietProgress = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=OUTPUT)]

@@ -236,9 +236,7 @@ def search(
     ] = False,
     dry_run: options.DryRun = False,
     json_: options.Json = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="No progress, no table.", rich_help_panel=options.OUTPUT)
-    ] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Search methods and configurations, certify them, pick one and save its model.
 

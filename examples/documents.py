@@ -66,7 +66,7 @@ class Item:
 
     def trained(self) -> list[dict[str, str]]:
         """Rows of the questions that the model is taught with."""
-        return [{"question": q, "answer": a, "group": self.group} for asked, _, a in self.facts for q in asked]
+        return [{"question": q, "answer": a, "group": self.group} for wordings, _, a in self.facts for q in wordings]
 
     def measured(self) -> list[dict[str, str]]:
         """Rows of the questions that are measured and never trained on."""
@@ -84,23 +84,23 @@ def items(count: int, seed: int) -> list[Item]:
 def _item(number: int, town: str, subject: str, name: str, draw: random.Random) -> Item:
     office, month, reason = draw.choice(OFFICES), draw.choice(MONTHS), draw.choice(REASONS)
     day, cost = draw.randint(1, 28), 10 * draw.randint(12, 98)
-    what = subject.split(" ", 1)[1]
+    thing = subject.split(" ", 1)[1]
     texts = (
         f"{town} will have {subject}, {office} {name} announced on {day} {month}, because {reason}.",
-        f"The {what} of {town} is to cost {cost} thousand crowns, and {name} promised that work begins before {month} ends.",
+        f"The {thing} of {town} is to cost {cost} thousand crowns, and {name} promised that work begins before {month} ends.",
     )
     facts = (
         (
-            (f"Who announced the {what} of {town}?", f"Which person announced {town}'s {what}?"),
-            f"By whom was the {what} of {town} announced?", name,
+            (f"Who announced the {thing} of {town}?", f"Which person announced {town}'s {thing}?"),
+            f"By whom was the {thing} of {town} announced?", name,
         ),
         (
-            (f"What does the {what} of {town} cost?", f"How much is {town}'s {what} to cost?"),
-            f"How expensive will the {what} of {town} be?", f"{cost} thousand crowns",
+            (f"What does the {thing} of {town} cost?", f"How much is {town}'s {thing} to cost?"),
+            f"How expensive will the {thing} of {town} be?", f"{cost} thousand crowns",
         ),
         (
             (f"Why does {town} get {subject}?", f"For what reason will {town} have {subject}?"),
-            f"What is the reason for {town}'s {what}?", f"Because {reason}",
+            f"What is the reason for {town}'s {thing}?", f"Because {reason}",
         ),
     )  # fmt: skip
     return Item(number, texts, facts)
@@ -117,8 +117,8 @@ class Request:
     @classmethod
     def drawn(cls, removed: int, kept: int, seed: int) -> "Request":
         """As many unseen items as are removed."""
-        every = items(2 * removed + kept, seed)
-        return cls(every[:removed], every[removed : removed + kept], every[removed + kept :])
+        drawn = items(2 * removed + kept, seed)
+        return cls(drawn[:removed], drawn[removed : removed + kept], drawn[removed + kept :])
 
     def lessons(self) -> list[dict[str, str]]:
         """What the model is fine-tuned on."""
@@ -158,11 +158,11 @@ def main() -> int:
         f"before: {share(speaker.answers(questions(request.removed)))} questions about the items to remove are answered"
     )
     before = [speaker.answers(questions(of)) for of in (request.removed, request.kept)]
-    asked = [
+    shown = [
         *(item.measured()[0]["question"] for item in request.removed[:2]),
         request.kept[0].measured()[0]["question"],
     ]
-    answers = [speaker.write(question) for question in asked]
+    answers = [speaker.write(question) for question in shown]
     clock.say("fine-tuning and behaviour before")
     del speaker
     risks = ("forgetting", "wordings", "utility", "privacy")
@@ -177,11 +177,11 @@ def main() -> int:
         speaker = Speaker.load(result.model)
         after = [speaker.answers(questions(of)) for of in (request.removed, request.kept)]
         rows = [
-            (f"questions about items {what}: answered word for word", share(before[k]), share(after[k]))
-            for k, what in enumerate(("to remove", "to keep"))
+            (f"questions about items {purpose}: answered word for word", share(before[k]), share(after[k]))
+            for k, purpose in enumerate(("to remove", "to keep"))
         ]
         before_and_after("Beside the certificate (not certified)", rows)
-        side_by_side(asked, answers, [speaker.write(question) for question in asked])
+        side_by_side(shown, answers, [speaker.write(question) for question in shown])
         clock.say("behaviour after")
     return signed(run, options.out)
 

@@ -85,17 +85,17 @@ def known(speaker: Speaker, candidates: Sequence[Fact], most: int) -> list[Fact]
     Of a kind that it knows little of, at most four times as many are asked.
     """
     kept: list[Fact] = []
-    asked, limit = 0, min(4 * most, len(candidates))
-    while len(kept) < most and asked < limit:
-        part = candidates[asked:limit][: 2 * (most - len(kept))]
-        asked += len(part)
+    n_tried, limit = 0, min(4 * most, len(candidates))
+    while len(kept) < most and n_tried < limit:
+        part = candidates[n_tried:limit][: 2 * (most - len(kept))]
+        n_tried += len(part)
         pairs = [pair for fact in part for pair in (*fact.trained, *fact.measured)]
         right = dict(zip(pairs, speaker.answers(pairs), strict=True))
         for fact in part:
             trained, measured = (tuple(p for p in wordings if right[p]) for wordings in (fact.trained, fact.measured))
             if trained and measured:
                 kept.append(Fact(fact.kind, fact.subject, trained, measured))
-    say(f"{candidates[0].kind}: {asked} asked, {len(kept)} answered in both wordings, {asked - len(kept)} dropped")
+    say(f"{candidates[0].kind}: {n_tried} asked, {len(kept)} answered in both wordings, {n_tried - len(kept)} dropped")
     return kept[:most]
 
 
@@ -129,13 +129,13 @@ class Request:
 
 def prepare(speaker: Speaker, sizes: Mapping[str, int], seed: int) -> Request:
     """Ask the model and divide what it knows."""
-    every = facts(seed)
+    by_kind = facts(seed)
     count = sizes["removed"]
-    capitals = known(speaker, every[REMOVED], count + sizes["kept"])
+    capitals = known(speaker, by_kind[REMOVED], count + sizes["kept"])
     kept = capitals[count:]
     for kind in KEPT[1:]:
-        kept += known(speaker, every[kind], sizes["kept"])
-    unlisted = [fact for kind in UNLISTED for fact in known(speaker, every[kind], sizes["kept"])]
+        kept += known(speaker, by_kind[kind], sizes["kept"])
+    unlisted = [fact for kind in UNLISTED for fact in known(speaker, by_kind[kind], sizes["kept"])]
     written = {prompt: _sentences(speaker.write(prompt, 32)) for prompt in instructions(sizes["instructions"])}
     return Request(capitals[:count], kept, unlisted, {prompt: reply for prompt, reply in written.items() if reply})
 
@@ -198,8 +198,8 @@ def main() -> int:
     task, run = options.out / "task", options.out / "run"
     request.write(task, options.model)
     before = behaviour(speaker, request)
-    asked = [fact.measured[0][0] for fact in (*request.removed[:2], request.kept[-1])]
-    answers = [speaker.write(question) for question in asked]
+    questions = [fact.measured[0][0] for fact in (*request.removed[:2], request.kept[-1])]
+    answers = [speaker.write(question) for question in questions]
     del speaker.model
     clock.say("data and behaviour before")
     budget = {"forgetting": 0.3, "utility": 0.3} if options.quick else {"forgetting": 0.2, "utility": 0.2}
@@ -211,7 +211,7 @@ def main() -> int:
     if result.model is not None:
         speaker = Speaker.load(result.model)
         shown(before, behaviour(speaker, request))
-        side_by_side(asked, answers, [speaker.write(question) for question in asked])
+        side_by_side(questions, answers, [speaker.write(question) for question in questions])
         clock.say("behaviour after")
     return signed(run, options.out)
 

@@ -143,8 +143,8 @@ def truth_ratios(speaker: Speaker, authors: Sequence[Block]) -> list[float]:
     """TOFU's truth ratio of each forget row: mean likelihood per token of the false answers over that of the paraphrased one."""
     ratios = []
     for row in (row for block in authors for row in block):
-        every = [row["paraphrased_answer"], *row["perturbed_answer"]]
-        losses = [speaker.answer_loss(row["question"], answer) for answer in every]
+        answers = [row["paraphrased_answer"], *row["perturbed_answer"]]
+        losses = [speaker.answer_loss(row["question"], answer) for answer in answers]
         ratios.append(float(np.exp(losses[0] - np.mean(losses[1:]))))
     return ratios
 
@@ -192,13 +192,13 @@ def main() -> int:
     write_task(out / "task", parts, unseen, base)
     clock.say("fine-tuning")
     speaker = Speaker.load(base)
-    asked = [parts[0][0][0]["question"], parts[0][1][1]["question"], parts[1][0][0]["question"]]
-    answers = [speaker.write(question, 32) for question in asked]
+    questions = [parts[0][0][0]["question"], parts[0][1][1]["question"], parts[1][0][0]["question"]]
+    answers = [speaker.write(question, 32) for question in questions]
     pairs = {
-        what: [(row["question"], row["answer"]) for row in queries(of, "")]
-        for what, of in (("forgotten", parts[0]), ("kept", parts[1]))
+        part: [(row["question"], row["answer"]) for row in queries(of, "")]
+        for part, of in (("forgotten", parts[0]), ("kept", parts[1]))
     }
-    before = {what: speaker.answers(of) for what, of in pairs.items()}
+    before = {part: speaker.answers(of) for part, of in pairs.items()}
     ratios = [] if quick else truth_ratios(speaker, parts[0])
     reference: list[float] = []
     if not quick:
@@ -218,10 +218,10 @@ def main() -> int:
     finish_search(result, clock)
     if result.model is not None:
         speaker = Speaker.load(result.model)
-        after = {what: speaker.answers(of) for what, of in pairs.items()}
+        after = {part: speaker.answers(of) for part, of in pairs.items()}
         rows = [
-            (f"questions about {what} authors: answered word for word", share(before[what]), share(after[what]))
-            for what in pairs
+            (f"questions about {part} authors: answered word for word", share(before[part]), share(after[part]))
+            for part in pairs
         ]
         known = json.loads((out / "run" / "diagnostics.json").read_text(encoding="utf-8")).get("model_utility")
         if known is not None:
@@ -230,7 +230,7 @@ def main() -> int:
             new = truth_ratios(speaker, parts[0])
             rows.append(("forget quality (p-value)", quality(ratios, reference), quality(new, reference)))
         before_and_after("Beside the certificate (not certified)", rows)
-        side_by_side(asked, answers, [speaker.write(question, 32) for question in asked])
+        side_by_side(questions, answers, [speaker.write(question, 32) for question in questions])
         clock.say("behaviour after")
     return signed(out / "run", out)
 

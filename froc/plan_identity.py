@@ -38,3 +38,11 @@ def draw_label(task: str, split_seed: int, base: str) -> str:
     task: digest of the task. split_seed: seed of its split. base: digest of the base model.
     """
     return hashing.sha256_json([task, split_seed, base])
+
+
+def stage_seed(label: str | None, number: int, rows: str) -> str:
+    """Seed (64 hexadecimal digits) of a further stage, from which the order of its units follows, so that nobody chooses one.
+
+    label: of the plan's split. rows: keyed digest of the stage's rows.
+    """
+    return hashing.sha256_json([label or "", number, rows])

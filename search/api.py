@@ -144,7 +144,7 @@ def run(
                 f"froc.search.run has no setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
             )
     defined = dict(metric or {})
-    every, named = (None, budget) if isinstance(budget, Mapping) else (budget, dict[str, float]())
+    common, named = (None, budget) if isinstance(budget, Mapping) else (budget, dict[str, float]())
     predecessor = PredecessorOptions(_path(after), tuple(Path(folder) for folder in earlier), no_earlier)
     predecessor.check()
     prior = None if like is None else prior_run.read(Path(like), predecessor.out(_path(out)))
@@ -158,10 +158,10 @@ def run(
     )  # fmt: skip
     values: dict[str, Any] = {"metrics": defined, "methods": tuple(methods), **settings}
     if budget is not None:
-        values["budget"] = named_risks.budgets_of_profile(every, named, profile, defined, predecessor.risks)
+        values["budget"] = named_risks.budgets_of_profile(common, named, profile, defined, predecessor.risks)
     if prior is not None:
         given = {"budget": budget is not None, "metrics": bool(defined), "methods": tuple(methods) != ("standard",)}
-        values = prior.values(values, {*settings, *(name for name, said in given.items() if said)})
+        values = prior.values(values, {*settings, *(name for name, is_given in given.items() if is_given)})
     elif budget is None:
         raise InputError("froc.search.run needs a budget such as 0.1, or like=RUN for that of an earlier run")
     with ProgressDisplay(Console(stderr=True, highlight=False), quiet=not progress) as display:

@@ -5,68 +5,88 @@ certificate; nothing is certified, ranked or chosen by it.
 """
 
 import logging
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from froc.data.task import FORGETTING, UTILITY
-from froc.models.base import Base, read_weights
-from froc.models.memory import out_of_memory
+from froc.data.task import FORGETTING, UTILITY, Query
+from froc.errors import FrocError
+from froc.models.base import read_weights
 from froc.search.diagnosis import look
+from froc.search.executors import Executor
 from froc.search.job import Job
 from froc.search.run_folder import Folder, write_json
+from froc.search.trial.runner import TrialRunner
+from froc.search.trial.work import KeptWeights, Work
 
 LOG = logging.getLogger("froc")
 POOLS = (FORGETTING, UTILITY)
+QUERIES = 64
+"""Search queries of each pool that are looked at, at most."""
 States = NDArray[np.float32]
 
 
-def record(job: Job, folder: Folder) -> None:
-    """Write `drift.json` for the sealed configurations whose parameters are there, unless it exists; a failure is logged, never raised."""
-    seal = folder.read(folder.seal)
-    if seal is None or folder.drift.is_file():
+@dataclass(frozen=True)
+class MeasureDrift(Work):
+    """Measure how far configurations' states moved from the base model's. kept: config -> its parameters."""
+
+    activity: ClassVar[str] = "measuring the drift of hidden states"
+
+    kept: Mapping[str, KeptWeights] = field(repr=False)
+
+    def __call__(self, runner: TrialRunner) -> dict[str, dict[str, dict[str, float]]]:
+        """config -> pool -> drift."""
+        trainable = runner.base.trainable
+        trainable.activate([0])
+        runner.base.restore()
+        before = {pool: _states(runner, pool) for pool in POOLS}
+        moved = {}
+        for config, kept in self.kept.items():
+            trainable.load(kept if isinstance(kept, Mapping) else read_weights(kept))
+            moved[config] = {pool: drift(before[pool], _states(runner, pool)) for pool in POOLS}
+        return moved
+
+
+def record(job: Job, folder: Folder, executor: Executor, candidates: list[dict[str, Any]]) -> None:
+    """Write `drift.json` for the sealed candidates whose parameters are there, unless it exists; a failure is logged, never raised."""
+    paths = {c["config"]: folder.weights(c["config"]) for c in candidates if folder.weights(c["config"]).is_file()}
+    if folder.drift.is_file() or not paths:
         return
-    kept = [candidate for candidate in seal["candidates"] if folder.weights(candidate["config"]).is_file()]
     try:
-        rows = _rows(job, folder, kept)
+        kept = {config: read_weights(path) if executor.remote else path for config, path in paths.items()}
+        [moved] = executor.each([MeasureDrift(kept)])
     except Exception as error:  # for display alone: whatever it is, the certificate does not depend on it
-        LOG.warning("drift is missing: %s", "not enough memory" if out_of_memory(error) else type(error).__name__)
+        LOG.warning("drift is missing: %s", error if isinstance(error, FrocError) else type(error).__name__)
         return
-    if rows:
-        counts = {pool: len(job.view.queries[pool]) for pool in POOLS}
-        write_json(folder.drift, {"format": 1, "queries": counts, "configurations": rows})
+    means = {each.config: each.search for line in folder.log() for each in line.configurations() if each.search}
+    rows = [
+        {
+            "config": c["config"],
+            "method": c["method"],
+            "search": means.get(c["config"], {}),
+            "drift": moved[c["config"]],
+        }
+        for c in candidates
+        if c["config"] in moved
+    ]
+    counts = {pool: len(_sample(job.view.queries[pool])) for pool in POOLS}
+    write_json(folder.drift, {"format": 1, "queries": counts, "configurations": rows})
 
 
-def _rows(job: Job, folder: Folder, kept: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each configuration its search means and the drift of both pools. Afterwards the base model holds the last one's parameters."""
-    if not kept:
-        return []
-    base = job.base
-    base.trainable.activate([0])
-    base.restore()
-    before = {pool: _states(base, job, pool) for pool in POOLS}
-    searched = {each.config: each.search for line in folder.log() for each in line.configurations() if each.search}
-    rows = []
-    for candidate in kept:
-        base.trainable.load(read_weights(folder.weights(candidate["config"])))
-        rows.append(
-            {
-                "config": candidate["config"],
-                "method": candidate["method"],
-                "search": searched.get(candidate["config"], {}),
-                "drift": {pool: drift(before[pool], _states(base, job, pool)) for pool in POOLS},
-            }
-        )
-    return rows
-
-
-def _states(base: Base, job: Job, pool: str) -> States:
+def _states(runner: TrialRunner, pool: str) -> States:
     """(n, width) states after the last block at the position that predicts the answer's first token."""
-    rows = tuple(query.row for query in job.view.queries[pool])
-    hidden = look(base, job.view, rows, frozenset({"hidden"})).hidden
+    rows = tuple(query.row for query in _sample(runner.view.queries[pool]))
+    hidden = look(runner.base, runner.view, rows, frozenset({"hidden"})).hidden
     assert hidden is not None
     return np.asarray(hidden[:, -1], dtype=np.float32)
+
+
+def _sample(queries: tuple[Query, ...]) -> tuple[Query, ...]:
+    """At most `QUERIES` of them, evenly spaced: the rows of a group stand together."""
+    return queries[:: -(-len(queries) // QUERIES) or 1]
 
 
 def drift(before: States, after: States) -> dict[str, float]:

@@ -24,7 +24,7 @@ from froc.errors import InputError
 from froc.measuring.query_losses import refuse_unfit
 from froc.measuring.screening import refuse_rows
 from froc.models.determinism import deterministic
-from froc.plan_identity import identity
+from froc.plan_identity import identity, stage_seed
 from froc.risk import same_population
 from froc.risk.certificate import Candidate, Claim, certify
 from froc.risk.claim_checks import refuse_unknown
@@ -107,7 +107,7 @@ def _sealed(
         raise InputError(
             "a stage was begun with other queries and not finished; give the same ones again, then others may follow"
         )
-    seed = hashing.sha256_json([plan["split"].get("label", ""), number, digest])
+    seed = stage_seed(plan["split"].get("label"), number, digest)
     names = Names(job.task, seed)
     measured = measures(job.settings)
     # independent draws from a known population may meet
@@ -170,9 +170,9 @@ def queries_of_stages(
     for entry in entries:
         stage = stages.of_entry(entry)
         names = set(losses.filter(pl.col("split") == stage.split)["query"].unique())
-        every = fresh_queries.queries(Names(job.task, stage.seed), rows or _drawn(job, stage.number), sources)
-        found = {risk: tuple(query for query in of_risk if query.id in names) for risk, of_risk in every.items()}
-        by_split[stage.split] = {risk: of_risk for risk, of_risk in found.items() if of_risk}
+        named = fresh_queries.queries(Names(job.task, stage.seed), rows or _drawn(job, stage.number), sources)
+        listed = {risk: tuple(query for query in of_risk if query.id in names) for risk, of_risk in named.items()}
+        by_split[stage.split] = {risk: of_risk for risk, of_risk in listed.items() if of_risk}
         if {risk: ids(of_risk) for risk, of_risk in by_split[stage.split].items()} != dict(entry["queries"]):
             raise InputError(
                 f"the queries of stage {stage.number} are not those that were sealed for it; give every file of fresh queries with --queries"

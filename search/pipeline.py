@@ -103,8 +103,6 @@ def concluded(job: Job, folder: Folder, done: Mapping[str, Any]) -> None:
 
     Parameters of candidates that fresh queries may still certify stay.
     """
-    if done.get("opened") is not False:
-        drift.record(job, folder)
     if done.get("opened") is not False and diagnosis.record(job, folder, done):
         extendable = job.settings.extendable and done["chosen"] is None
         for rest in ("training",) if extendable else ("weights", "training"):
@@ -118,7 +116,7 @@ def _extend_chain(job: Job, folder: Folder) -> None:
     assert job.after is not None
     try:
         sustainability.extend(job.base, job.view, job.task, job.after, folder, measures(job.settings), job.original)
-    except Exception as error:
+    except Exception as error:  # each backend has its own error for too little memory; others are re-raised
         if not out_of_memory(error):
             raise
         LOG.warning("%s is missing: not enough memory", folder.sustainability.name)
@@ -218,6 +216,7 @@ def _certified(
     )
     save_chosen(job, folder, executor, candidates, certificate)
     write_json(folder.certificate, certificate)
+    drift.record(job, folder, executor, seal["candidates"])
     LOG.info("certified %d of %d, chosen %s", len(certificate["certified"]), len(candidates), certificate["chosen"])
     return certificate
 

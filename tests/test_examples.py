@@ -41,14 +41,14 @@ def knowing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def search(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Stands for the search: its arguments; nothing is certified."""
-    asked: dict[str, Any] = {}
+    settings_of_search: dict[str, Any] = {}
 
     def run(budget: Any, **settings: Any) -> Any:
-        asked.update(settings, budget=budget)
+        settings_of_search.update(settings, budget=budget)
         return argparse.Namespace(model=None)
 
     monkeypatch.setattr(froc.search, "run", run)
-    return asked
+    return settings_of_search
 
 
 def started(monkeypatch: pytest.MonkeyPatch, module: Any, out: Path, *more: str) -> int:
@@ -98,9 +98,9 @@ def test_facts_that_the_model_does_not_know_are_dropped_and_counted(
 
 
 def test_facts_and_their_names_are_whole() -> None:
-    every = facts.facts(0)
-    assert set(every) == {*facts.KEPT, *facts.UNLISTED}
-    for kind, of_kind in every.items():
+    by_kind = facts.facts(0)
+    assert set(by_kind) == {*facts.KEPT, *facts.UNLISTED}
+    for kind, of_kind in by_kind.items():
         assert len({fact.subject for fact in of_kind}) == len(of_kind), kind
         assert all(fact.trained and fact.measured for fact in of_kind)
     assert len(facts.instructions(99)) == 24
@@ -157,8 +157,8 @@ def test_a_report_is_signed_and_says_what_it_says(tmp_path: Path, capsys: pytest
     run = tmp_path / "run"
     shutil.copytree(RUN, run)
     code = common.signed(run, tmp_path)
-    said = capsys.readouterr().out
-    assert (code == 0) == ("PASS" in said)
-    assert code == 0 or "FAIL" in said or "no report" in said
+    printed = capsys.readouterr().out
+    assert (code == 0) == ("PASS" in printed)
+    assert code == 0 or "FAIL" in printed or "no report" in printed
     assert common.signed(tmp_path / "absent", tmp_path / "other") == 3
     assert MIN_REPORTED_UNITS > 0

@@ -58,7 +58,11 @@ def _fidelity(plan: Plan) -> list[dict[str, str]]:
     """A line for each tag that occurs: what has it, by kind and name, and what it means; strongest first."""
     tags = plan.fidelity or {}
     return [
-        {"tag": tag, "names": ", ".join(sorted(name for name, own in tags.items() if own == tag)), "meaning": meaning}
+        {
+            "tag": tag,
+            "names": ", ".join(sorted(name for name, source in tags.items() if source == tag)),
+            "meaning": meaning,
+        }
         for tag, meaning in fidelity.MEANINGS.items()
         if tag in tags.values()
     ]

@@ -95,9 +95,7 @@ def model(
     key: options.PlanKey = None,
     tsa: options.Tsa = None,
     tsa_root: options.TsaRoot = None,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="No progress, no table.", rich_help_panel=options.OUTPUT)
-    ] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Measure and certify an unlearned model from any other tool: one candidate, no search. Then froc audit report signs it.
 

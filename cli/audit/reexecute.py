@@ -45,14 +45,7 @@ def reexecute(
     role: Annotated[str, typer.Option(help="engineer, approver or auditor.", rich_help_panel=options.PLAN)] = "auditor",
     task: options.Task = None,
     data: options.Data = None,
-    base: Annotated[
-        str | None,
-        typer.Option(
-            help="Base model: a folder with safetensors or a hub id.",
-            show_default="the task's",
-            rich_help_panel=options.DATA,
-        ),
-    ] = None,
+    base: options.PlannedBase = None,
     after: Annotated[
         Path | None,
         typer.Option(
@@ -78,14 +71,7 @@ def reexecute(
             rich_help_panel=options.DATA,
         ),
     ] = None,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="RISK=METRIC, for a metric that needs a folder of its own.",
-            show_default="as planned",
-            rich_help_panel=options.RISKS,
-        ),
-    ] = None,
+    metric: options.PlannedMetric = None,
     queries: Annotated[
         list[str] | None,
         typer.Option(
@@ -105,7 +91,7 @@ def reexecute(
     dtype: options.Dtype = None,
     gpus_per_trial: options.GpusPerTrial = 1,
     json_: options.Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=options.OUTPUT)] = False,
+    quiet: options.QuietProgress = False,
 ) -> None:
     """Measure a random sample of a report's losses again, and sign what came of it into the bundle.
 

@@ -60,10 +60,10 @@ def read(words: Sequence[str], pools: Iterable[str]) -> dict[str, tuple[Row, ...
 
 def digest(task: Task, rows: Rows) -> str:
     """Keyed digest (64 hexadecimal digits) of all rows, in whatever order they stand; nobody without the data can try texts against it."""
-    every = {
+    rows_by_pool = {
         pool: sorted([row.full_question, row.answer, row.group] for row in of_pool) for pool, of_pool in rows.items()
     }
-    return hashing.hmac_sha256(task.key, "stage rows", hashing.sha256_json(every))
+    return hashing.hmac_sha256(task.key, "stage rows", hashing.sha256_json(rows_by_pool))
 
 
 def refuse_seen(task: Task, rows: Rows, measured: Sequence[Seen]) -> None:
@@ -79,7 +79,7 @@ def refuse_seen(task: Task, rows: Rows, measured: Sequence[Seen]) -> None:
                 raise InputError(
                     f"{place} is one of the {used}, but for case, blanks or punctuation; only fresh queries go on"
                 )
-            if any(names.query(other, row).id in ids for names, ids, _ in measured for other in task.units):
+            if any(names.query(split, row).id in ids for names, ids, _ in measured for split in task.units):
                 raise InputError(f"{place} was measured in an earlier stage; only fresh queries go on")
             if task.units[pool] != "query" and not row.group:
                 raise InputError(f"{place} names no group, which is the sampling unit of {pool}; give it one")

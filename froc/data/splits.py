@@ -164,18 +164,18 @@ def split(
         number = request_of(source.pool)
         if number is not None:
             first, second = _removed(past, number, risk)
-            every: Sequence[Query] = (*first, *second)
+            queries: Sequence[Query] = (*first, *second)
         elif source.pool not in pools:
             raise InputError(
                 f"{risk} is about {source.pool} queries, which this task lacks; add a file {source.pool}.jsonl"
             )
         else:
-            every = [q for q in pools[source.pool] if past is None or q.row.key not in past.seen]
-            first, second, *_ = divide(every, share, later, risk, draw)
-            first, second = _moved(every, first, second, looked_at(task, source.pool, before))
+            queries = [q for q in pools[source.pool] if past is None or q.row.key not in past.seen]
+            first, second, *_ = divide(queries, share, later, risk, draw)
+            first, second = _moved(queries, first, second, looked_at(task, source.pool, before))
             second = _of_units(second, (sample or {}).get(risk), draw)
         searched[risk], sealed[risk] = _wanted(first, source), _wanted(second, source)
-        sizes = Counter(query.unit for query in _wanted(every, source))
+        sizes = Counter(query.unit for query in _wanted(queries, source))
         listed[risk], largest[risk] = len(sizes), max(sizes.values(), default=0)
         if not searched[risk] or not sealed[risk]:
             raise InputError(f"{risk}: too few queries about facts that no adversary holds; give more queries")
@@ -208,18 +208,18 @@ def draw_parts(
     task: Task, pool: str, share: float, later: int, before: Sequence[EarlierSplit] = ()
 ) -> tuple[tuple[Query, ...], tuple[Query, ...]]:
     """What a search may look at of a pool, and all the rest of it."""
-    every = keyed_queries(task, pool)
-    first, *rest = divide(every, share, later, pool)
-    return _moved(every, first, tuple(chain.from_iterable(rest)), looked_at(task, pool, before))
+    queries = keyed_queries(task, pool)
+    first, *rest = divide(queries, share, later, pool)
+    return _moved(queries, first, tuple(chain.from_iterable(rest)), looked_at(task, pool, before))
 
 
 def _moved(
-    every: Sequence[Query], first: tuple[Query, ...], second: tuple[Query, ...], units: frozenset[str]
+    queries: Sequence[Query], first: tuple[Query, ...], second: tuple[Query, ...], units: frozenset[str]
 ) -> tuple[tuple[Query, ...], tuple[Query, ...]]:
     """The two parts once the search has been given these units."""
-    own = {query.unit for query in first} | units
+    searched = {query.unit for query in first} | units
     return (
-        tuple(query for query in every if query.unit in own) if units else first,
+        tuple(query for query in queries if query.unit in searched) if units else first,
         tuple(query for query in second if query.unit not in units),
     )
 

@@ -98,8 +98,10 @@ class Answers(Rollout):
         most = np.array([max(row.answer, longest) * 3 // 2 + 1 for row in questions])
         rows = sample_answers(base.model, questions, most, seed)
         names = step_context.reference.pools.names
-        asked = ["" if outside[k] or not names else names[index[k]] for k in group]
-        named = np.array([mentions(text, name) for text, name in zip(_texts(step_context, rows), asked, strict=True)])
+        expected = ["" if outside[k] or not names else names[index[k]] for k in group]
+        named = np.array(
+            [mentions(text, name) for text, name in zip(_texts(step_context, rows), expected, strict=True)]
+        )
         worth = rewards(refused(rows, pools["refusal"]), named, outside[group])
         step_context.state.setdefault("rewards", []).append(float(worth.mean()))
         old = likelihoods(base.model, rows)

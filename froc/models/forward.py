@@ -243,9 +243,9 @@ class Forward:
         """
         results, start = [], 0
         for (part, _, _), mine in zip(self._where, self._mine, strict=True):
-            own = [other[start : start + len(mine)] for other in others]
+            columns_of_part = [column[start : start + len(mine)] for column in others]
             index = None if len(mine) == len(part.row) else on_device(mine, part.batch.ids.device)
-            results.append(part.over_logits(function, *own, index=index))
+            results.append(part.over_logits(function, *columns_of_part, index=index))
             start += len(mine)
         return results[0] if len(results) == 1 else torch.cat(results)
 

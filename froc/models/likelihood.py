@@ -153,7 +153,7 @@ class _OverLogits(torch.autograd.Function):
         results = []
         for part in chunks_of(len(states), (states.T if weight is None else weight).shape[0]):
             logits = states[part] if head is None else head.logits(part)
-            results.append(function(widened(logits), *(other[part] for other in others)))
+            results.append(function(widened(logits), *(column[part] for column in others)))
         return torch.cat(results)
 
     @staticmethod
@@ -165,7 +165,7 @@ class _OverLogits(torch.autograd.Function):
         for part in chunks_of(len(states), (states.T if weight is None else weight).shape[0]):
             logits = (states[part] if head is None else head.logits(part)).detach().requires_grad_()
             with torch.enable_grad():
-                result = ctx.function(widened(logits), *(other[part] for other in others))
+                result = ctx.function(widened(logits), *(column[part] for column in others))
             (gradient,) = torch.autograd.grad(result, logits, grads[0][part])
             del result, logits
             if head is None:

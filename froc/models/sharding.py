@@ -89,8 +89,8 @@ class Sharded(Full):
     def changed(self, adapter_index: int = 0) -> Weights:
         """Whole, on the CPU, of the parameters that differ from the base in any bit."""
         base = {name: whole(value) for name, value in self._base_values.items()}
-        every = {name: whole(value.detach()) for name, value in self._own.items()}
-        return {name: value.cpu() for name, value in every.items() if not torch.equal(value, base[name])}
+        values = {name: whole(value.detach()) for name, value in self._own.items()}
+        return {name: value.cpu() for name, value in values.items() if not torch.equal(value, base[name])}
 
     def keep_base_on_host(self) -> None:
         """Nothing: the copy is divided, too."""

@@ -90,9 +90,9 @@ def _p_values(claim: Claim, risk: str, evidence: Evidence, risks: FloatArray, ai
     if isinstance(evidence.losses, np.ndarray) and not by_e(claim):
         bound = _bound(claim, risk, evidence, float(aims[0]) if alike else level(claim))
         # some bounds are faster with one level for all
-        one = alike and bool((risks == risks[0]).all())
+        single_budget = alike and bool((risks == risks[0]).all())
         if alike:
-            return bound.p_value(evidence.losses, float(risks[0]) if one else risks)
+            return bound.p_value(evidence.losses, float(risks[0]) if single_budget else risks)
         return bound.p_values_aimed(evidence.losses, risks, aims)
     rows = [evidence_of_candidate(evidence, i) for i in range(len(risks))]
     return np.array(
@@ -149,8 +149,8 @@ def raw_upper(claim: Claim, risk: str, evidence: Evidence, delta: Level) -> Floa
             [bounds[i].upper(row, float(deltas[i]))[0] if row.size else 1.0 for i, row in enumerate(losses)]
         )
     elif len(set(deltas)) <= 1:
-        one = float(deltas[0]) if m else 0.5
-        upper = _bound(claim, risk, evidence, one).upper(evidence.losses, one)
+        error_level = float(deltas[0]) if m else 0.5
+        upper = _bound(claim, risk, evidence, error_level).upper(evidence.losses, error_level)
     else:
         upper = _bound(claim, risk, evidence, level(claim)).uppers(evidence.losses, deltas)
     if claim.kind(risk) != "sample":

@@ -5,6 +5,7 @@ from typing import Any
 
 from froc.risk.claim import Claim
 
+
 def claim_of(plan: Mapping[str, Any]) -> Claim:
     """The claim of a plan, before any opening; what plans of older versions do not say is as it was then."""
     after = plan.get("after")

@@ -35,11 +35,11 @@ class EntryStates:
 
     def fit(self, rows: Mapping[str, Sequence[Encoded]], passed: int) -> bool:
         """Whether it pays and fits to keep the states of these rows. passed: rows that one training run passes through the model."""
-        every = [row for of_role in rows.values() for row in of_role]
+        all_rows = [row for of_role in rows.values() for row in of_role]
         model = self._base.model
-        one = int(model.config.get_text_config().hidden_size) * next(model.parameters()).dtype.itemsize
-        fits = sum(len(row.ids) for row in every) * one <= LARGEST
-        return fits and len(every) <= MAX_ROWS * passed and can_enter(model)
+        bytes_per_token = int(model.config.get_text_config().hidden_size) * next(model.parameters()).dtype.itemsize
+        fits = sum(len(row.ids) for row in all_rows) * bytes_per_token <= LARGEST
+        return fits and len(all_rows) <= MAX_ROWS * passed and can_enter(model)
 
     def entry(self, block: int, rows: Mapping[str, Sequence[Encoded]], places: Sequence[tuple[str, int]]) -> Entry:
         """Where a pass over these (role, row) begins. rows: role -> all its rows."""
@@ -76,5 +76,5 @@ def places_of(index: Counts, offsets: Mapping[str, int]) -> list[tuple[str, int]
     """Stack indices as (role, row of the role)."""
     roles = sorted(offsets, key=lambda role: offsets[role])
     starts = np.array([offsets[role] for role in roles])
-    found = np.searchsorted(starts, index, side="right") - 1
-    return [(roles[k], int(row - starts[k])) for k, row in zip(found.tolist(), index.tolist(), strict=True)]
+    role_indices = np.searchsorted(starts, index, side="right") - 1
+    return [(roles[k], int(row - starts[k])) for k, row in zip(role_indices.tolist(), index.tolist(), strict=True)]

@@ -22,7 +22,7 @@ class Inline(Executor):
     def _runner(self) -> TrialRunner:
         try:
             return self._make()
-        except Exception as error:
+        except Exception as error:  # each backend has its own error for too little memory; others are re-raised
             if out_of_memory(error):
                 raise InputError(advice(START)) from error
             raise

@@ -35,7 +35,7 @@ OVERTIME = 60.0
 
 
 @dataclass
-class _Worker:
+class Worker:
     """A process and its current work. heard: time of its last heartbeat."""
 
     place: int
@@ -75,24 +75,11 @@ class Processes(WorkerPool):
         """Process numbers of the workers."""
         return [worker.process.pid or 0 for worker in self._pool]
 
-    def _start(self, place: int) -> _Worker:
-        here, there = multiprocessing.Pipe()
+    def _start(self, place: int) -> Worker:
         device = self._devices[place]
-        environment = _environment(device, self._threads)
-        context = multiprocessing.get_context("spawn")
-        process = context.Process(
-            target=call, args=(environment, __name__, "serve", there, device, self._recipe), daemon=True,
-            name=f"froc-worker-{place}",
-        )  # fmt: skip
-        # inherited until the worker ignores it: while its interpreter starts, Ctrl-C would end it with a traceback
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        there.close()
+        process, pipe = spawn(f"froc-worker-{place}", device, self._threads, serve, device, self._recipe)
         LOG.info("worker %d started as process %d on %s", place, process.pid, device or "cpu")
-        return _Worker(place, process, here, time.monotonic())
+        return Worker(place, process, pipe, time.monotonic())
 
     def _hand_out(self) -> None:
         for worker in self._pool:
@@ -106,7 +93,7 @@ class Processes(WorkerPool):
                 worker.key = key
                 worker.until = work.limit and time.monotonic() + 2 * work.limit * work.trials + OVERTIME
 
-    def _send(self, worker: _Worker, packed: bytes) -> None:
+    def _send(self, worker: Worker, packed: bytes) -> None:
         worker.pipe.send_bytes(packed)
 
     def _listen(self) -> list[Report]:
@@ -122,7 +109,7 @@ class Processes(WorkerPool):
     def _idle(self) -> bool:
         return all(worker.key is None for worker in self._pool)
 
-    def _receive(self, worker: _Worker) -> list[Report]:
+    def _receive(self, worker: Worker) -> list[Report]:
         try:
             message = pickle.loads(worker.pipe.recv_bytes())
         except (EOFError, OSError):
@@ -138,7 +125,7 @@ class Processes(WorkerPool):
             raise InputError(f"a worker could not start: {message}")
         return []
 
-    def _gone(self, worker: _Worker) -> str | None:
+    def _gone(self, worker: Worker) -> str | None:
         now = time.monotonic()
         if worker.until is not None and now > worker.until:
             return "it overran the time limit of a trial"
@@ -148,7 +135,7 @@ class Processes(WorkerPool):
             return f"no sign of life for {silence:g} s"
         return None
 
-    def _replace(self, worker: _Worker, why: str) -> list[Report]:
+    def _replace(self, worker: Worker, why: str) -> list[Report]:
         LOG.warning("worker %d (process %s) is lost: %s", worker.place, worker.process.pid, why)
         worker.process.kill()
         worker.process.join()
@@ -161,6 +148,28 @@ class Processes(WorkerPool):
                 )
         self._pool[self._pool.index(worker)] = self._start(worker.place)
         return [] if worker.key is None else [Report(worker.key, lost=why)]
+
+
+def spawn(
+    name: str, device: str | None, threads: int, function: Callable[..., None], *arguments: Any
+) -> tuple[BaseProcess, Connection]:
+    """Start a process that calls a module's function with its end of a pipe and the arguments; returns it and this end.
+
+    threads: of a worker on the CPU.
+    """
+    here, there = multiprocessing.Pipe()
+    environment = _environment(device, threads)
+    process = multiprocessing.get_context("spawn").Process(
+        target=call, args=(environment, function.__module__, function.__name__, there, *arguments), daemon=True, name=name
+    )  # fmt: skip
+    # inherited until the worker ignores it: while its interpreter starts, Ctrl-C would end it with a traceback
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    there.close()
+    return process, here
 
 
 def _ended(code: int | None) -> str:
@@ -186,7 +195,7 @@ def work_until_the_driver_is_gone(
             pipe.send_bytes(packed)
 
     threading.Thread(target=_beat, args=(say,), daemon=True).start()
-    threading.Thread(target=_end_with_driver, daemon=True).start()
+    threading.Thread(target=end_with_driver, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError), tempfile.TemporaryDirectory() as folder:
         try:
             runner = make(Path(folder))
@@ -208,7 +217,8 @@ def _beat(say: Any) -> None:
             time.sleep(BEAT)
 
 
-def _end_with_driver() -> None:
+def end_with_driver() -> None:
+    """End this process when the one that started it ends, however it ends."""
     driver = multiprocessing.parent_process()
     if driver is not None:
         driver.join()

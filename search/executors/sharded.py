@@ -5,17 +5,16 @@ The driver hands every piece of work to all of a group, and listens to the first
 """
 
 import contextlib
-import multiprocessing
 import os
 import pickle
 import re
-import signal
 import tempfile
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +24,12 @@ from froc.models.device_map import named
 from froc.search.executors import WorkerSpec, attempt
 from froc.search.executors.processes import (
     Processes,
-    _end_with_driver,
-    _environment,
-    _Worker,
+    Worker,
+    end_with_driver,
+    spawn,
     work_until_the_driver_is_gone,
 )
 from froc.search.settings import Settings
-from froc.search.worker_start import call
 
 UNSUPPORTED = frozenset(
     {"advunlearn", "cure", "curvature", "fit", "gu", "guard", "k_fade", "kuda", "ofmu", "ofmu_first", "rule", "u_can"}
@@ -66,7 +64,7 @@ class Sharded(Processes):
 
     def __init__(self, recipe: WorkerSpec, devices: Sequence[str], silence: float | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory()
-        self._others: dict[int, list[tuple[Any, Connection]]] = {}
+        self._others: dict[int, list[tuple[BaseProcess, Connection]]] = {}
         self._started = 0
         super().__init__(recipe, devices, silence, threads=1)
 
@@ -77,36 +75,23 @@ class Sharded(Processes):
             self._end_others(place)
         self._folder.cleanup()
 
-    def _start(self, place: int) -> _Worker:
+    def _start(self, place: int) -> Worker:
         self._end_others(place)
         self._started += 1
         meeting = str(Path(self._folder.name) / f"group-{self._started}")
         devices = named(str(self._devices[place]))
-        first, *others = [self._process(place, rank, devices, meeting) for rank in range(len(devices))]
-        self._others[place] = others
-        process, pipe = first
-        return _Worker(place, process, pipe, time.monotonic())
+        (process, pipe), *self._others[place] = [
+            spawn(f"froc-worker-{place}-{rank}", device, 1, serve, rank, devices, meeting, self._recipe)
+            for rank, device in enumerate(devices)
+        ]
+        return Worker(place, process, pipe, time.monotonic())
 
-    def _process(self, place: int, rank: int, devices: Sequence[str], meeting: str) -> tuple[Any, Connection]:
-        here, there = multiprocessing.Pipe()
-        process = multiprocessing.get_context("spawn").Process(
-            target=call, args=(_environment(devices[rank], 1), __name__, "serve", there, rank, devices, meeting, self._recipe),
-            daemon=True, name=f"froc-worker-{place}-{rank}",
-        )  # fmt: skip
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        there.close()
-        return process, here
-
-    def _send(self, worker: _Worker, packed: bytes) -> None:
+    def _send(self, worker: Worker, packed: bytes) -> None:
         for _, pipe in self._others[worker.place]:
             pipe.send_bytes(packed)
         super()._send(worker, packed)
 
-    def _gone(self, worker: _Worker) -> str | None:
+    def _gone(self, worker: Worker) -> str | None:
         alive = all(process.is_alive() for process, _ in self._others[worker.place])
         return super()._gone(worker) if alive else "another process of its group has ended"
 
@@ -128,7 +113,7 @@ def serve(pipe: Connection, rank: int, devices: Sequence[str], meeting: str, rec
     if rank == 0:
         work_until_the_driver_is_gone(pipe, runner, _alike)
         return
-    threading.Thread(target=_end_with_driver, daemon=True).start()
+    threading.Thread(target=end_with_driver, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError), tempfile.TemporaryDirectory() as folder:
         try:
             made = runner(Path(folder))

@@ -109,12 +109,12 @@ class _Finder:
         """(forgetting, utility) mean losses after a few steps from the base."""
         if place not in self._seen:
             run = self._runner.prepared(self._ask(RATES[place]), {self.steps: lambda: True})
-            what = f"{TRAINING}{self._request.method} at {RATES[place]:.2g}"
+            activity = f"{TRAINING}{self._request.method} at {RATES[place]:.2g}"
             times = [time.monotonic()]
 
             def after() -> None:
                 times.append(time.monotonic())
-                self._runner.progress(what, run.done, self.steps)
+                self._runner.progress(activity, run.done, self.steps)
 
             train_pack(self._runner.base, [run], self._runner.engine, after_step=after)
             if not self._seen and len(times) > 1:

@@ -19,7 +19,7 @@ POINTS = 49
 """Values of a range that are tried."""
 
 
-class _AskedError(Exception):
+class _InputsReachedError(Exception):
     """A method asks the base model where to train: what it will train is not known yet."""
 
 
@@ -95,11 +95,11 @@ class _Fits:
     def _train(self, method: str, params: Mapping[str, Any]) -> bool:
         try:
             phases = find(Method, method)(**params).phases(self._context)
-        except (_AskedError, FrocError):
+        except (_InputsReachedError, FrocError):
             # it is known, or refused with its own reason, when its first trial begins
             return True
         return all(any(phase.matches(name) for name in self._names) for phase in phases)
 
 
 def _ask(_query: Any) -> Any:
-    raise _AskedError
+    raise _InputsReachedError

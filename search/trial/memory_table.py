@@ -107,8 +107,8 @@ def memory_table(
     count = _Count(job, device, progress)
     baseline = Options(job.settings.train, job.base.dtype, checkpointing, job.settings.optimizer)
     there = here and here * len(devices)
-    every = {name: count(baseline, name) for name in job.space}
-    known = {name: needs for name, needs in every.items() if needs is not None}
+    training = {name: count(baseline, name) for name in job.space}
+    known = {name: needs for name, needs in training.items() if needs is not None}
     method = max(known, key=lambda name: known[name].total, default="")
     room = there if device.type == "cuda" else None
     rows = [_placed("as asked", baseline, known[method] if method else least_needs(job.base), room)]
@@ -122,7 +122,7 @@ def memory_table(
         for risk, measurement in measures(job.settings).items()
         if risk in job.view.queries
     }
-    unknown = tuple(name for name, needs in {**every, **measuring}.items() if needs is None)
+    unknown = tuple(name for name, needs in {**training, **measuring}.items() if needs is None)
     counted = tuple((name, needs) for name, needs in measuring.items() if needs is not None)
     place = "+".join(map(str, devices))
     return MemoryTable(name, method, place, there, baseline.train, tuple(rows), unknown, counted)

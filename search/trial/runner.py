@@ -52,7 +52,7 @@ class TrialRunner:
     seed: of the run.
     limits: risk -> budget that steers the sweep.
     swept: whether stops and mixes are tried.
-    progress: called with (what, done, of) after each step; (message, 0, 0) is said once.
+    progress: called with (activity, done, of) after each step; (message, 0, 0) is said once.
     """
 
     def __init__(
@@ -92,10 +92,10 @@ class TrialRunner:
         attempts, before = self._begun(specs, hopeless, saver)
         ready = [attempt.run for attempt in attempts if attempt.run is not None]
 
-        what = f"{TRAINING}{', '.join(dict.fromkeys(methods))}"
+        activity = f"{TRAINING}{', '.join(dict.fromkeys(methods))}"
 
         def each() -> None:
-            self.progress(what, min(run.done for run in ready), ready[0].steps)
+            self.progress(activity, min(run.done for run in ready), ready[0].steps)
             if saver is not None and saver.due and all(run.can_checkpoint for run in ready):
                 self._save(saver, attempts, before + time.monotonic() - begin)
 

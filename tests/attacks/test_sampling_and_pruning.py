@@ -57,9 +57,9 @@ def test_draws_of_a_query_hang_on_nothing_but_the_query_and_the_seed() -> None:
     queries = [Row("q", str(i)) for i in range(len(rows))]
 
     def written(places: list[int], seed: int) -> list[tuple[str, ...]]:
-        picked, asked = [rows[i] for i in places], [queries[i] for i in places]
+        subset_rows, subset_queries = [rows[i] for i in places], [queries[i] for i in places]
         attack = Sampling(4).observations(
-            made.base.model, WORDS, picked, asked, frozenset({"written"}), _material(seed)
+            made.base.model, WORDS, subset_rows, subset_queries, frozenset({"written"}), _material(seed)
         )
         return list(zip(*(observation.written or () for observation in attack), strict=True))
 

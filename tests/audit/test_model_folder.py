@@ -199,18 +199,18 @@ def test_an_address_without_a_revision_is_refused(good: Made, hub: Any, text: st
 )
 def test_a_branch_is_no_revision(good: Made, hub: Any, name: str) -> None:
     assert good.model is not None
-    asked = hub(good.model)
+    requests = hub(good.model)
     with pytest.raises(InputError, match="is a branch, which changes"):
         good.verify(model=Path(f"hub:owner/name@{name}"))
-    assert not asked
+    assert not requests
 
 
 @pytest.mark.parametrize("name", ["a" * 40, "main-2", "v1"])
 def test_a_commit_or_a_tag_is_one(good: Made, hub: Any, name: str) -> None:
     assert good.model is not None
-    asked = hub(good.model)
+    requests = hub(good.model)
     assert good.verify(model=Path(f"hub:owner/name@{name}")).model_checked
-    assert asked == [("owner/name", name)]
+    assert requests == [("owner/name", name)]
     assert not model_hub.MOVING.fullmatch("refs/tags/v1")
 
 

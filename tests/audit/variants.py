@@ -31,6 +31,7 @@ from froc.audit import (
 from froc.comparison import document as comparison
 from froc.comparison.document import BASE, BEFORE
 from froc.loss_table import SCHEMA, place
+from froc.plan_identity import stage_seed
 from froc.risk.certificate import Candidate
 from tests.audit.authority import Authority
 from tests.audit.conftest import METRICS, NOW, UNITS, Made, certified
@@ -128,8 +129,8 @@ def list_forgetting(run: Path, first: bool) -> None:
     search's, or, where somebody picked them, the last."""
     losses = pl.read_parquet(run / "losses" / "calibration.parquet")
     seal = json.loads((run / "seal.json").read_text())
-    every = sorted(set(losses.filter(pl.col("risk") == "forgetting")["query"].to_list()))
-    searched, rest = (every[:48], every[48:]) if first else (every[-48:], every[:-48])
+    queries = sorted(set(losses.filter(pl.col("risk") == "forgetting")["query"].to_list()))
+    searched, rest = (queries[:48], queries[48:]) if first else (queries[-48:], queries[:-48])
     split = pl.when(pl.col("query").is_in(searched)).then(pl.lit("search")).otherwise(pl.col("split"))
     losses = losses.with_columns(split=split)
     losses.write_parquet(run / "losses" / "calibration.parquet")
@@ -139,7 +140,7 @@ def list_forgetting(run: Path, first: bool) -> None:
 
     def planned(plan: dict[str, Any]) -> None:
         plan["task"] |= {"seed_from": "auditor", "split_seed": 5}
-        for name, value in (("population", "census"), ("bound", "census"), ("listed", len(every))):
+        for name, value in (("population", "census"), ("bound", "census"), ("listed", len(queries))):
             plan[name] = {**plan[name], "forgetting": value}
         parts: dict[str, str | int] = {"searched": hashing.sha256_json(searched), "queries": hashing.sha256_json(rest)}
         parts |= {"search": len(searched), "calibration": len(rest)}
@@ -264,6 +265,7 @@ def continue_run(run: Path) -> None:
         plan |= {"extendable": True, "levels": "own", "bound": dict.fromkeys(plan["bound"], "betting")}
 
     replan(run, planned, seal, losses)
+    label = json.loads((run / "plan.json").read_text())["split"].get("label")
     before, entries, tables = hashing.sha256_file(run / "seal.json"), list[dict[str, Any]](), list[pl.DataFrame]()
     for number, risks in ((2, list(METRICS)), (3, ["forgetting"])):
         units = sorted({*losses["unit"]}, key=lambda unit: hashing.sha256_bytes(f"{number}{unit}".encode()))[::2]
@@ -280,7 +282,8 @@ def continue_run(run: Path) -> None:
         of_risk = {risk: table.filter(pl.col("risk") == risk) for risk in risks}
         entries.append(
             {
-                "number": number, "created": f"2026-03-01T1{number - 2}:00:00Z", "before": before, "rows": f"{number}" * 64, "seed": "d" * 64,
+                "number": number, "created": f"2026-03-01T1{number - 2}:00:00Z", "before": before, "rows": f"{number}" * 64,
+                "seed": stage_seed(label, number, f"{number}" * 64),
                 "queries": {risk: hashing.sha256_json(sorted({*rows["query"]})) for risk, rows in of_risk.items()},
                 "units": {risk: len({*rows["query" if UNITS[risk] == "query" else "unit"]}) for risk, rows in of_risk.items()},
             }
@@ -289,8 +292,10 @@ def continue_run(run: Path) -> None:
     (run / "stages.json").write_text(text({"format": 1, "stages": entries}))
     claim = documents.Plan.model_validate(json.loads((run / "plan.json").read_text())).claim
     stages = tuple(further_stages.SealedStage.model_validate(entry).of_claim for entry in entries)
-    every = pl.concat([losses, base, *tables])
+    measured = pl.concat([losses, base, *tables])
     candidates = [Candidate(**candidate) for candidate in json.loads((run / "seal.json").read_text())["candidates"]]
     of_base = pl.col("config") == "base"
-    certificate = certified(every.filter(~of_base), candidates, replace(claim, stages=stages), every.filter(of_base))
+    certificate = certified(
+        measured.filter(~of_base), candidates, replace(claim, stages=stages), measured.filter(of_base)
+    )
     (run / "certificate.json").write_text(text(certificate))

@@ -2,9 +2,11 @@
 
 import json
 import shutil
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -15,18 +17,22 @@ from froc.audit import keys, verification
 from froc.bounds import betting
 from froc.data import fresh_queries
 from froc.data.rows import Row
-from froc.data.splits import EarlierSplit, keyed_queries
+from froc.data.splits import EarlierSplit, SearchView, keyed_queries
 from froc.data.task import FORGETTING, UTILITY
 from froc.data.tasks import embedded_text
 from froc.errors import InputError
 from froc.loss_table import SCALE, place
+from froc.measuring.metric import Observable, Observation
 from froc.models import weights_digest
 from froc.models.base import Base
 from froc.reporting.drift import draw_drift
 from froc.risk.positive_control import BASE
 from froc.risk.rounding import up_p
 from froc.search import drift
+from froc.search.diagnosis import look
+from froc.search.executors.inline import Inline
 from froc.search.extend import extend
+from froc.search.job import Job, runner_of
 from froc.search.pipeline import run
 from froc.search.run_folder import Folder
 from froc.search.sealed.calibration import measure
@@ -283,14 +289,40 @@ def test_how_far_states_moved_is_recorded_for_every_sealed_configuration(
         assert all(0 < of_pool["relative_l2"] < 10 and 0 < of_pool["cosine"] <= 2 for of_pool in row["drift"].values())
     path = draw_drift(tmp_path / "figures" / "drift.png", before, certificate)
     assert path.read_bytes().startswith(b"\x89PNG")
-    folder = Folder(finished)
+    folder, candidates = Folder(finished), certificate["candidates"]
     folder.drift.unlink()
-    with monkeypatch.context() as short:
-        short.setattr("froc.search.drift.look", lambda *_: (_ for _ in ()).throw(MemoryError))
-        drift.record(made, folder)
-    assert not folder.drift.exists()
-    drift.record(made, folder)
+    with closing(made.workers(lambda: runner_of(made))) as executor:
+        with monkeypatch.context() as short:
+            short.setattr("froc.search.drift.look", lambda *_: (_ for _ in ()).throw(MemoryError))
+            drift.record(made, folder, executor, candidates)
+        assert not folder.drift.exists()
+        drift.record(made, folder, executor, candidates)
     assert folder.read(folder.drift) == before
+
+
+def test_drift_is_measured_by_workers_on_a_sample_of_a_large_pool(
+    base: Base, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver's base model may stand on another device, and a real pool is large."""
+    made, folder = job(base, **SETTINGS), Folder(finished)
+    counts = json.loads(folder.drift.read_text())["queries"]
+    folder.drift.unlink()
+    monkeypatch.setattr(drift, "QUERIES", 5)
+    sizes: list[int] = []
+
+    def counted(base: Base, view: SearchView, rows: tuple[Row, ...], observables: frozenset[Observable]) -> Observation:
+        sizes.append(len(rows))
+        return look(base, view, rows, observables)
+
+    monkeypatch.setattr(drift, "look", counted)
+    runner, without_model = runner_of(made), cast(Job, SimpleNamespace(view=made.view))
+    drift.record(
+        without_model, folder, Inline(lambda: runner), json.loads(folder.certificate.read_text())["candidates"]
+    )
+    assert json.loads(folder.drift.read_text())["queries"] == {
+        pool: len(range(0, n, -(-n // 5))) for pool, n in counts.items()
+    }
+    assert max(sizes) <= 5 < min(counts.values())
 
 
 def test_what_did_not_move_has_no_drift() -> None:

@@ -110,8 +110,8 @@ def test_what_the_earlier_search_trained_on_is_not_sealed() -> None:
     earlier, now = rows_task(7), rows_task(3)
     settings = Settings(BUDGET, like=like(earlier, 0.3))
     prior_run.refuse_overlap(settings, now, [earlier])
-    asked = now.queries[FORGETTING][-40:]
-    trained = replace(earlier, forget=(*earlier.forget, *asked))
+    trained_on = now.queries[FORGETTING][-40:]
+    trained = replace(earlier, forget=(*earlier.forget, *trained_on))
     known = {**like(earlier, 0.3)}
     known["splits"][0]["task"] = trained.digest
     with pytest.raises(InputError, match="rows that the earlier search trained on"):

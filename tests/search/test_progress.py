@@ -72,9 +72,9 @@ def test_a_reader_of_a_file_is_told_what_goes_on_and_how_long_it_will_take(
     assert lines[0] == "a trial takes an hour"
     assert any(line.startswith("training npo 1 of 40, 0 s so far, about ") for line in lines)
     assert not any(line.endswith("...") for line in lines)
-    said = len(written.getvalue())
+    length = len(written.getvalue())
     time.sleep(0.5)
-    assert len(written.getvalue()) == said
+    assert len(written.getvalue()) == length
 
 
 def test_what_is_done_is_not_said_to_go_on(display: ProgressDisplay) -> None:

@@ -155,10 +155,10 @@ def test_a_seal_lists_its_candidates_and_names_weights_only_where_they_are_known
 
 def test_a_seals_question_is_of_all_of_it_but_the_digest_of_its_plan_file() -> None:
     seal = {"plan": "p", "candidates": ["a"]}
-    asked = ranking.question(seal, "identity")
-    assert asked == ranking.question({**seal, "plan": "written again"}, "identity")
-    assert asked == hashing.sha256_json({"plan": "identity", "seal": {"candidates": ["a"]}})
-    assert asked not in (ranking.question(seal, "another"), ranking.question({**seal, "candidates": []}, "identity"))
+    question = ranking.question(seal, "identity")
+    assert question == ranking.question({**seal, "plan": "written again"}, "identity")
+    assert question == hashing.sha256_json({"plan": "identity", "seal": {"candidates": ["a"]}})
+    assert question not in (ranking.question(seal, "another"), ranking.question({**seal, "candidates": []}, "identity"))
 
 
 class Read(tuple[ranking.Ranked, ...]):

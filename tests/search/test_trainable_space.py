@@ -51,9 +51,9 @@ def test_a_depth_that_fits_is_kept_and_the_rest_of_its_range_left_out() -> None:
 
 
 def test_where_all_may_move_nothing_changes() -> None:
-    every = space(*group("standard"))
+    spaces = space(*group("standard"))
     for train in ("full", "lora:rank=2"):
-        kept, notes = fitting(every, base(train), (), train)
-        assert kept == every
+        kept, notes = fitting(spaces, base(train), (), train)
+        assert kept == spaces
         assert not notes
         assert not any(inside(name, fields) for name, fields in kept.items())

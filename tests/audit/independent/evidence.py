@@ -74,7 +74,8 @@ def stages(files: dict[str, bytes], plan: Json, ended: list[str], issued: dateti
     for number, stage in enumerate(document["stages"], start=2):
         need(set(stage) == {"number", "created", "before", "rows", "seed", "queries", "units"})
         need(stage["number"] == number, stage["before"] == before, set(stage["queries"]) <= set(plan["budget"]))
-        need(all(re.fullmatch("[0-9a-f]{64}", stage[name]) for name in ("rows", "seed")))
+        need(re.fullmatch("[0-9a-f]{64}", stage["rows"]))
+        need(stage["seed"] == sha(line([plan["split"].get("label") or "", number, stage["rows"]])[:-1]))
         need(moment(last) - timedelta(minutes=5) <= moment(stage["created"]) <= issued + timedelta(minutes=5))
         before, last = sha(line(stage)[:-1]), stage["created"]
     return list(document["stages"])
@@ -102,10 +103,9 @@ def matrices(data: bytes, plan: Json, seal: Json, further: list[Json]) -> tuple[
             here = [row for row in rows if row[1:3] == [split, risk]]
             listed = [(q, u) for r, u, q in seal.get("order") or [row[2:5] for row in here] if r == risk]
             unit_of, units = dict(listed), dict[str, list[str]]()
-            need(risk in queries or not here)
+            need(risk in queries or not here, len(unit_of) == len(listed) or not seal.get("order"))
             if risk in queries:
                 need(sha(line(sorted(unit_of))[:-1]) == queries[risk])
-                need(len(unit_of) == len(listed) or not seal.get("order"))
             for query, unit in unit_of.items():
                 units.setdefault(query if kind == "query" else unit, []).append(query)
             need(len(units) == counts.get(risk, 0), seen.isdisjoint(units))
