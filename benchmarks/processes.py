@@ -25,7 +25,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from engine import BATCH, NPO, SHARE, Promises, bench_of, brief, goal, reported, show, trials, view_of
+from bare_loop import BATCH
+from engine import NPO, SHARE, Promises, bench_of, brief, goal, reported, show, trials, view_of
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from froc.data.splits import SearchView, split

@@ -9,6 +9,7 @@ import typer
 from froc import bounded_file
 from froc.atomic import write_text
 from froc.cli import options, words
+from froc.cli.audit import evidence_options
 from froc.errors import InputError
 
 EXAMPLES = """[bold]Examples[/]
@@ -24,14 +25,14 @@ froc audit export NAME.froc-audit --trust trust.json --format svr --against repo
 
 
 def export(
-    bundle: options.Bundle,
+    bundle: evidence_options.Bundle,
     format_: Annotated[
         str,
         typer.Option("--format", help="page, markdown, model-card, cyclonedx or svr.", rich_help_panel=options.DATA),
     ],
-    key: options.TrustedKey = None,
-    trust: options.Trust = None,
-    model: options.ReportedModel = None,
+    key: evidence_options.TrustedKey = None,
+    trust: evidence_options.Trust = None,
+    model: evidence_options.ReportedModel = None,
     out: Annotated[
         Path | None, typer.Option(help="File to write.", show_default="standard output", rich_help_panel=options.OUTPUT)
     ] = None,
@@ -49,7 +50,7 @@ def export(
             help="Check this svr statement instead of writing one.", show_default=False, rich_help_panel=options.PLAN
         ),
     ] = None,
-    signed_by: options.SignedBy = None,
+    signed_by: evidence_options.SignedBy = None,
 ) -> None:
     """Verify a bundle, then write what it shows in a form that other tools read. Nothing unverified is ever written.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from froc.cli import options, words
+from froc.cli.audit import evidence_options
 from froc.cli.audit.measuring_again import Measuring
 from froc.errors import InputError, NotCertifiedError
 from froc.search.machine import Machine
@@ -28,11 +29,11 @@ froc audit reexecute NAME.froc-audit --seed 7 --key auditor.pem --trust trust.js
 
 
 def reexecute(
-    bundle: options.Bundle,
+    bundle: evidence_options.Bundle,
     seed: Annotated[
         int, typer.Option(help="Draws the rows; choose it after the report was signed.", rich_help_panel=options.SEARCH)
     ],
-    key: options.Signer,
+    key: evidence_options.Signer,
     rows: Annotated[
         int,
         typer.Option(
@@ -40,8 +41,8 @@ def reexecute(
             rich_help_panel=options.RISKS,
         ),
     ] = 299,
-    signed_by: options.SignedBy = None,
-    trust: options.Trust = None,
+    signed_by: evidence_options.SignedBy = None,
+    trust: evidence_options.Trust = None,
     role: Annotated[str, typer.Option(help="engineer, approver or auditor.", rich_help_panel=options.PLAN)] = "auditor",
     task: options.Task = None,
     data: options.Data = None,

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from froc.cli import options, words
+from froc.cli.audit import evidence_options
 
 EXAMPLES = """[bold]Examples[/]
 
@@ -21,7 +22,7 @@ FROC_KEY_PASSWORD=PIN froc audit report froc-run --key "hsm:2?label=token#signer
 
 def report(
     run: Annotated[Path, typer.Argument(help="Finished run folder.")],
-    key: options.Signer,
+    key: evidence_options.Signer,
     out: Annotated[
         Path, typer.Option(help="Folder that the bundle is put in.", rich_help_panel=options.OUTPUT)
     ] = Path(),

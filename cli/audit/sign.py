@@ -1,7 +1,7 @@
 """The `audit sign` command: a further signature on somebody's report."""
 
 from froc.cli import options, words
-from froc.cli.audit import reexecute
+from froc.cli.audit import evidence_options, reexecute
 
 EXAMPLES = """[bold]Examples[/]
 
@@ -12,11 +12,11 @@ froc audit sign NAME.froc-audit --key approver.pem --trust trust.json
 
 
 def sign(
-    bundle: options.Bundle,
-    key: options.Signer,
-    signed_by: options.SignedBy = None,
-    trust: options.Trust = None,
-    model: options.ReportedModel = None,
+    bundle: evidence_options.Bundle,
+    key: evidence_options.Signer,
+    signed_by: evidence_options.SignedBy = None,
+    trust: evidence_options.Trust = None,
+    model: evidence_options.ReportedModel = None,
     json_: options.Json = False,
 ) -> None:
     """Verify a bundle and sign the same bytes with a second person's key. Its role is what verifiers' trust files say.

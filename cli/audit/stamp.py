@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from froc.cli import options, words
+from froc.cli.audit import evidence_options
 from froc.errors import InputError
 
 EXAMPLES = """[bold]Examples[/]
@@ -19,7 +20,7 @@ froc audit stamp NAME.froc-audit --responses from-the-authority/ --tsa-root tsa-
 
 
 def stamp(
-    bundle: options.Bundle,
+    bundle: evidence_options.Bundle,
     tsa: Annotated[
         str | None,
         typer.Option(

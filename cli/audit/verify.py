@@ -6,6 +6,7 @@ import typer
 from rich.table import Table
 
 from froc.cli import options, words
+from froc.cli.audit import evidence_options
 from froc.errors import NotCertifiedError
 from froc.risk.rounding import at_most
 
@@ -23,10 +24,10 @@ froc audit verify NAME.froc-audit --trust trust.json --audit-seed 20261125
 
 
 def verify(
-    bundle: options.Bundle,
-    key: options.TrustedKey = None,
-    trust: options.Trust = None,
-    model: options.ReportedModel = None,
+    bundle: evidence_options.Bundle,
+    key: evidence_options.TrustedKey = None,
+    trust: evidence_options.Trust = None,
+    model: evidence_options.ReportedModel = None,
     threshold: Annotated[
         int, typer.Option(help="How many of the keys must have signed.", rich_help_panel=options.PLAN)
     ] = 1,

@@ -5,24 +5,20 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
 import pytest
 
 from froc.audit.documents import Plan
-from froc.cli.audit.measuring_again import Again, Measuring
-from froc.data.task import Row, Task
-from froc.errors import InputError
+from froc.data.task import Task
 from froc.risk.certificate import Candidate, certify
 from froc.risk.positive_control import Control
-from froc.search.machine import Machine
-from froc.search.rebuilding import Rebuilding, rebuilt_job
 from tests.audit.authority import Authority, served
 from tests.commands import ROOT, Commands
+from tests.task_folder import write_rows
 
 Froc = Callable[..., subprocess.CompletedProcess[str]]
 PASSWORD = {"FROC_KEY_PASSWORD": "a long word"}
@@ -38,11 +34,6 @@ def froc(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Froc:
     return run
 
 
-def _rows(path: Path, rows: Sequence[Row]) -> None:
-    lines = (json.dumps({"question": row.question, "answer": row.answer}) for row in rows)
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, froc: Froc, base: Any, task: Task) -> Path:
     """Keys, a task whose people the base model knows, and a run whose plan was signed before its first trial."""
@@ -53,7 +44,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, froc: Froc, base: Any, task:
     for name, rows in (
         parts | {"forget_queries": task.queries["forgetting"], "retain_queries": task.queries["utility"]}
     ).items():
-        _rows(folder / "task" / f"{name}.jsonl", rows)
+        write_rows(folder / "task" / f"{name}.jsonl", rows)
     base.restore()
     base.model.save_pretrained(folder / "model")
     base.tokenizer.save_pretrained(folder / "model")
@@ -351,51 +342,6 @@ def test_losses_that_were_never_measured_are_found_out(place: Path, froc: Froc, 
     answers = [json.loads(line)["answer"] for line in (place / "task" / "forget.jsonl").read_text().splitlines()]
     for text in (done.stdout, done.stderr, (bundle / "reexecution.dsse.json").read_text()):
         assert not [answer for answer in answers if f" {answer}" in text]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda plan: plan.pop("search"), lambda plan: plan.update(population=None),
-        lambda plan: plan["task"].update(units=["query"]), lambda plan: plan["split"].update(calibration=1),
-        lambda plan: plan["search"].update(batch="many"), lambda plan: plan["search"].update(batch=-1),
-        lambda plan: plan["split"].update(label=5),
-    ],
-    ids=[
-        "no search", "no populations", "a list of units", "a number of queries", "a word for a number", "a batch below 1", "a number for a label",
-    ],
-)  # fmt: skip
-def test_a_plan_that_no_search_writes_is_one_sentence(change: Callable[[dict[str, Any]], object]) -> None:
-    """Its signer may put in it what the report's own checks do not read."""
-    plan = json.loads((ROOT / "docs" / "examples" / "pass.froc-audit" / "plan.json").read_text())
-    plan["population"] |= {"forgetting": "sample"}
-    change(plan)
-    with pytest.raises(InputError, match="is not one that froc search writes"):
-        rebuilt_job(plan, Rebuilding("report", Path("task")), Machine(), lambda *_: None)
-
-
-def test_a_folder_that_a_report_names_is_not_opened(tmp_path: Path) -> None:
-    plan = json.loads((ROOT / "docs" / "examples" / "pass.froc-audit" / "plan.json").read_text())
-    plan["task"]["name"] = str(tmp_path)
-    with pytest.raises(InputError, match="give its folder with --task"):
-        rebuilt_job(plan, Rebuilding("report"), Machine(), lambda *_: None)
-
-
-@pytest.mark.parametrize("model", [None, Path("model")])
-def test_a_chosen_configuration_that_cannot_be_trained_is_not_compared(model: Path | None) -> None:
-    verified: Any = SimpleNamespace(
-        report={"config": "c0001"},
-        facts=SimpleNamespace(
-            files={"model.safetensors": "a" * 64},
-            plan=SimpleNamespace(task=SimpleNamespace(units={"utility": "group"})),
-        ),
-        files={"losses.csv": b""},
-    )
-    again = Again(pl.DataFrame(), None, {}, {}, {"c0001": "no method is called nosuch"})
-    said = Measuring(verified, lambda whole: pytest.fail("a job was made"), lambda *_: None).of_model(
-        again, model, 7, 9
-    )
-    assert (said["model"]["how"], said["model"]["rows"], said["model"]["bound"]) == ("not-trained", 0, None)
 
 
 @pytest.mark.usefixtures("embedded_model")

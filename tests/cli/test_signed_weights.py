@@ -17,8 +17,8 @@ from froc.data.task import Task
 from froc.models import weights_digest
 from tests.audit.cases.models import reseal
 from tests.audit.conftest import Made
-from tests.cli.test_audit import _rows
 from tests.commands import Commands
+from tests.task_folder import write_rows
 
 Froc = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -41,7 +41,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, froc: Froc, base: Any, task:
     (folder / "task" / "task.toml").write_text(f"template = {json.dumps(task.template)}\n")
     parts = {"forget": task.forget, "retain": task.retain, "forget_queries": task.queries["forgetting"]}
     for name, rows in (parts | {"retain_queries": task.queries["utility"]}).items():
-        _rows(folder / "task" / f"{name}.jsonl", rows)
+        write_rows(folder / "task" / f"{name}.jsonl", rows)
     base.restore()
     base.model.save_pretrained(folder / "base")
     base.tokenizer.save_pretrained(folder / "base")

@@ -29,7 +29,7 @@ from froc.search.settings import Settings, settings_of
 from froc.training.base_statistics import BaseStatistics, TrainingRows
 from froc.training.loop import unlearn
 from froc.training.method import Method
-from tests.search.test_pipeline import Watch, job
+from tests.search.small_search import Watch, job
 
 PROBABILITY = {FORGETTING: "probability", UTILITY: "probability"}
 

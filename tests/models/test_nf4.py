@@ -32,7 +32,7 @@ from froc.search.run_folder import Folder
 from froc.search.settings import Settings, measures
 from froc.training.base_statistics import TrainingRows
 from froc.training.memory_simulation import Simulation
-from tests.search.test_pipeline import Watch, job
+from tests.search.small_search import Watch, job
 from tests.training.small import encoded, gpt2
 
 LEVELS = levels()

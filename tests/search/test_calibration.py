@@ -26,7 +26,7 @@ from froc.search.optuna.space import build, choose
 from froc.search.pipeline import run
 from froc.search.sealed import ranking
 from froc.search.settings import Settings
-from tests.search.test_pipeline import BUDGET, Watch
+from tests.search.small_search import BUDGET, Watch
 from tests.small_model import SMALL
 
 

@@ -25,8 +25,8 @@ from froc.search.pipeline import run as searched
 from froc.search.run_folder import Folder
 from froc.search.trial.outcome import TrialSpec
 from tests.commands import Commands
+from tests.search.small_search import Watch
 from tests.search.test_named_risks import BUDGET, job
-from tests.search.test_pipeline import Watch
 
 TERMS = Terms(levels=(0.95, 0.7), tries=2)
 

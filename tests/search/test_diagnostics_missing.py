@@ -16,7 +16,7 @@ from froc.reporting import landscape
 from froc.search import diagnosis
 from froc.search.pipeline import run
 from froc.search.run_folder import Folder
-from tests.search.test_pipeline import Watch, job
+from tests.search.small_search import Watch, job
 
 FAILURES = [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), ValueError("what a row says")]
 

@@ -2,39 +2,29 @@
 
 import json
 import os
-import pickle
 import signal
-import subprocess
-import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-import torch
 
 from froc.atomic import replacing
 from froc.errors import FrocError, InputError
 from froc.models.base import Base
-from froc.search.executors import TRIES, Executor, Report, WorkerSpec, processes
+from froc.search.executors import TRIES, Executor, Report
 from froc.search.executors.inline import Inline
 from froc.search.executors.processes import BEAT, Processes
 from froc.search.job import Job
 from froc.search.pipeline import run
 from froc.search.run_folder import Folder, TrialRecord
-from froc.search.sealed.ranking import Leaderboard
-from froc.search.settings import measures
-from froc.search.trial.runner import TrialRunner
 from froc.search.trial.work import TrainPack, Work
-from tests.commands import ROOT
-from tests.search.test_pipeline import Watch, job
+from tests.search.small_search import Watch, job, recipe
 
 SETTINGS: dict[str, Any] = {"trials": 6, "parallel": 2, "methods": ("npo", "grad_diff"), "epochs": (1, 2)}
 """Short trials: who does them, and in which order, is what counts here."""
@@ -122,15 +112,6 @@ class Losing(Inline):
             self._times -= 1
             return [Report(self._queue.popleft()[0], lost="it was killed")]
         return super().wait(timeout)
-
-
-def recipe(made: Job) -> WorkerSpec:
-    settings = made.settings
-    return WorkerSpec(
-        model=made.base.name, digest=made.base.digest, dtype="float32", train=settings.train, members=settings.pack,
-        view=made.view, measures=measures(settings), batch=settings.batch, seed=settings.seed,
-        limits=settings.steering, swept=settings.sweep,
-    )  # fmt: skip
 
 
 def test_the_order_in_which_trials_end_changes_nothing(base: Base, tmp_path: Path, plain: dict[str, bytes]) -> None:
@@ -283,95 +264,6 @@ def test_worker_processes_come_to_the_same_and_survive_a_kill(
     lines = Folder(tmp_path / "run").log()
     assert sorted(line.trial for line in lines if line.status != "interrupted") == list(range(6))
     assert crew[0].pids == []
-
-
-@dataclass(frozen=True)
-class Threads(Work):
-    """How many threads a worker computes with."""
-
-    def __call__(self, bench: TrialRunner) -> int:
-        """torch's own word for it."""
-        return torch.get_num_threads()
-
-
-@pytest.mark.parametrize("device", [None, "cpu"])
-def test_cpu_workers_divide_the_processors(base: Base, monkeypatch: pytest.MonkeyPatch, device: str | None) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(processes, "cores", lambda: 16)
-    monkeypatch.setattr(Processes, "_start", lambda *_: None)
-    crew = Processes(recipe(job(base)), [device] * 5)
-    assert processes._environment(device, crew._threads) == {"OMP_NUM_THREADS": "3"}
-    assert processes._environment("cuda:0", crew._threads) == {}
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    assert processes._environment(device, crew._threads) == {}
-
-
-def test_a_cpu_worker_has_the_threads_that_it_is_given(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    with closing(Processes(recipe(job(base)), [None], threads=1)) as crew:
-        assert crew.each([Threads()]) == [1]
-
-
-@pytest.mark.usefixtures("forked_workers")
-def test_a_worker_that_cannot_start_says_why(base: Base) -> None:
-    made = job(base)
-    broken = Processes(replace(recipe(made), digest="0" * 64), ["cpu"])
-    broken.submit(0, TrainPack((), (), Leaderboard({}, 1), None))
-    with pytest.raises(InputError, match="another than the driver's"):
-        broken.wait()
-    broken.close()
-
-
-DRIVER = """
-import pickle, sys, time
-import torch
-from froc.search.executors.processes import Processes
-from froc.search.trial.work import Work
-
-class Threads(Work):
-    def __call__(self, bench):
-        return torch.get_num_threads()
-
-class Rests(Work):
-    def __call__(self, bench):
-        time.sleep(600)
-
-if __name__ == "__main__":
-    crew = Processes(pickle.loads(open(sys.argv[1], "rb").read()), ["cpu"])
-    found = crew.each([Threads()])
-    crew.submit(0, Rests())
-    print(*found, *crew.pids, flush=True)
-    time.sleep(60)
-"""
-
-
-def test_workers_end_with_their_driver(base: Base, tmp_path: Path) -> None:
-    """A driver that is killed leaves nobody behind, however busy; and a user's word on threads outweighs a share of them."""
-    (tmp_path / "driver.py").write_text(DRIVER)
-    (tmp_path / "recipe").write_bytes(pickle.dumps(recipe(job(base))))
-    driver = subprocess.Popen(
-        [sys.executable, str(tmp_path / "driver.py"), str(tmp_path / "recipe")],
-        stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert driver.stdout is not None
-    threads, worker = map(int, driver.stdout.readline().split())
-    assert threads == 1
-    # long enough to have begun its work, where it looks for no driver
-    time.sleep(0.5)
-    driver.kill()
-    driver.wait()
-    driver.stdout.close()
-    end = time.monotonic() + 120
-    while _alive(worker) and time.monotonic() < end:
-        time.sleep(0.2)
-    assert not _alive(worker)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_a_trial_that_takes_too_long_is_given_up(base: Base, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from froc.search.pipeline import run
 from froc.search.run_folder import Folder
 from froc.search.sealed.calibration import measure
 from froc.search.sealed.further_stages import refuse_unextendable
-from tests.search.test_pipeline import Watch, job
+from tests.search.small_search import Watch, job
 from tests.small_model import SMALL
 
 BUDGET = {FORGETTING: 0.1, UTILITY: 0.1}

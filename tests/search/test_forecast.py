@@ -14,7 +14,7 @@ from froc.risk.claim import Claim
 from froc.search.pipeline import run
 from froc.search.run_folder import Folder
 from froc.search.sealed.forecast import STOP_PROBABILITY, certification_probability
-from tests.search.test_pipeline import Watch, job
+from tests.search.small_search import Watch, job
 
 CLAIM = Claim(
     budget={FORGETTING: 0.1, UTILITY: 0.1}, bound={FORGETTING: "hoeffding_bentkus", UTILITY: "hoeffding_bentkus"},

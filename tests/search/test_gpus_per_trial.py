@@ -13,7 +13,7 @@ from froc.search.trial.work import Agreement, CheckPrompt
 from tests.commands import ROOT
 from tests.pretend_cuda.device import MEMORY
 from tests.pretend_cuda.runner import PretendCuda
-from tests.search.test_pipeline import Watch, job
+from tests.search.small_search import Watch, job
 
 TASK = ["--methods", "npo", "--steps", "1", "--device", "cuda", "--train", "lora:rank=2"]
 

@@ -20,7 +20,7 @@ from froc.search.trial.outcome import Hopeless, Outcome, TrialSpec
 from froc.search.trial.runner import TrialRunner
 from froc.training.checkpoint import Saver
 from froc.training.loop import train_pack
-from tests.search.test_pipeline import Killed
+from tests.search.small_search import Killed
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("certificate.json", "losses/search.parquet", "losses/calibration.parquet")

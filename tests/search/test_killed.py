@@ -25,9 +25,8 @@ from froc.search.trial.work import saver_of
 from froc.search.trial_loop import TrialLoop
 from froc.training.checkpoint import Saver
 from tests.commands import Commands
-from tests.search.test_executors import recipe
+from tests.search.small_search import Killed, Watch, job, recipe
 from tests.search.test_interrupted import NAMES, ROOT
-from tests.search.test_pipeline import Killed, Watch, job
 
 SETTINGS: dict[str, Any] = {
     "trials": 4,

@@ -14,7 +14,7 @@ from froc.search import settings
 from froc.search.plan import make_plan
 from froc.search.trial.memory_table import ON_HOST, MemoryTable, memory_table
 from froc.training.memory_simulation import Simulation
-from tests.search.test_pipeline import BUDGET, job
+from tests.search.small_search import BUDGET, job
 
 GB = 10**9
 

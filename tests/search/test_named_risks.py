@@ -29,7 +29,7 @@ from froc.search.optuna.space import build, choose
 from froc.search.pipeline import run
 from froc.search.settings import Settings, measures
 from froc.training import embedded
-from tests.search.test_pipeline import Watch
+from tests.search.small_search import Watch
 from tests.small_model import SMALL
 
 BUDGET = {FORGETTING: 0.3, UTILITY: 0.3}

@@ -21,7 +21,7 @@ from froc.search.optuna.space import build
 from froc.search.pipeline import run
 from froc.search.run_folder import Folder
 from froc.search.settings import Settings, measures
-from tests.search.test_pipeline import BUDGET, Watch, job
+from tests.search.small_search import BUDGET, Watch, job
 
 
 @pytest.fixture(scope="module")

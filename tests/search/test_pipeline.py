@@ -2,11 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatch
-from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -21,75 +20,20 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from froc import hashing
 from froc.configuration_id import ConfigurationId
 from froc.data import opening_ledger
-from froc.data.splits import split
 from froc.data.task import FORGETTING, UTILITY
 from froc.data.tasks import embedded_text
 from froc.errors import InputError, InterruptedRunError
 from froc.measuring.query_losses import losses, probes
 from froc.models.base import Base, wrap
-from froc.search.job import Job, runner_of
-from froc.search.optuna.space import build, choose
+from froc.search.job import runner_of
+from froc.search.optuna.space import build
 from froc.search.pipeline import run
-from froc.search.run_folder import Folder, TrialRecord
-from froc.search.settings import Settings, measures
+from froc.search.run_folder import Folder
+from froc.search.settings import measures
 from froc.search.trial.outcome import TrialSpec
 from froc.training.loop import train_pack
+from tests.search.small_search import BUDGET, Killed, Watch, job
 from tests.small_model import SMALL
-
-BUDGET = {FORGETTING: 0.3, UTILITY: 0.3}
-
-
-class Watch:
-    """A listener that counts, and may stop the run."""
-
-    def __init__(self, stop_at: int | None = None) -> None:
-        self.started: list[tuple[int, int]] = []
-        self.stop_at = stop_at
-
-    def planned(self, plan: Any) -> None:
-        self.plan = plan
-
-    def base_measured(self, base: Any, notes: Sequence[str]) -> None:
-        self.base, self.notes = base, list(notes)
-
-    def trial(self, line: TrialRecord, log: Sequence[TrialRecord], total: int) -> None:
-        if line.status == "running":
-            self.started.append((line.trial, line.attempt))
-            if len(self.started) == self.stop_at:
-                raise KeyboardInterrupt
-
-    def screening(self, done: int, total: int) -> None:
-        self.screened = done
-
-    def calibrating(self, done: int, total: int) -> None:
-        self.calibrated = done
-
-
-_task = cache(partial(embedded_text.task, SMALL))
-
-
-def job(base: Base, questions: int = 0, epochs: tuple[int, int] = (2, 4), **overrides: Any) -> Job:
-    task = _task(questions)
-    # of so few trials each is to know the one before
-    common: dict[str, Any] = {
-        "budget": BUDGET,
-        "trials": 5,
-        "methods": ("npo", "grad_diff"),
-        "batch": 16,
-        "parallel": 1,
-    }
-    settings = Settings(**(common | overrides))
-    view, sealed = split(task, settings.share)
-    methods, notes = choose(settings.methods, view)
-    return Job(
-        base,
-        task,
-        view,
-        sealed,
-        build(methods, {"lr": (2e-3, 8e-3), "epochs": epochs}, {}),
-        settings,
-        tuple(notes),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -209,10 +153,6 @@ def test_ctrl_c_then_the_same_command(base: Base, finished: tuple[Path, dict[str
     assert (tmp_path / "run" / "certificate.json").read_bytes() == (finished[0] / "certificate.json").read_bytes()
     statuses = [line.status for line in Folder(tmp_path / "run").log()]
     assert statuses.count("interrupted") == 2
-
-
-class Killed(BaseException):
-    """Stands in for kill -9: nothing after it runs, and the next process finds the files as they are."""
 
 
 @contextmanager

@@ -29,9 +29,9 @@ from froc.search.sealed import ranking
 from froc.search.settings import Settings, measures, settings_of
 from froc.search.trial.work import Agreement
 from tests.commands import Commands
+from tests.search.small_search import BUDGET, Watch, job
 from tests.search.test_continual import TASKS, write
 from tests.search.test_named_risks import job as named_job
-from tests.search.test_pipeline import BUDGET, Watch, job
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from froc.search.pipeline import run
 from froc.search.plan import refuse_other_plan
 from froc.search.run_folder import Folder
 from froc.search.settings import Settings, settings_of
-from tests.search.test_pipeline import BUDGET, Watch, job
+from tests.search.small_search import BUDGET, Watch, job
 from tests.small_model import SMALL
 
 RESULTS = ("certificate.json", "seal.json", "diagnostics.json", "losses", "model")

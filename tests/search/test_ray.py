@@ -14,8 +14,8 @@ from froc.search.pipeline import run
 from froc.search.run_folder import Folder, TrialRecord
 from froc.search.sealed.ranking import Leaderboard
 from froc.search.trial.work import TrainPack
-from tests.search.test_executors import SETTINGS, recipe
-from tests.search.test_pipeline import Watch, job
+from tests.search.small_search import Watch, job, recipe
+from tests.search.test_executors import SETTINGS
 
 NAMES = ("certificate.json", "losses/search.parquet", "losses/calibration.parquet")
 pytestmark = pytest.mark.filterwarnings("ignore")

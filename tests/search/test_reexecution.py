@@ -19,7 +19,7 @@ from froc.search.pipeline import run
 from froc.search.reexecution import Target, refuse_other_job, refuse_other_units, remeasure
 from froc.search.run_folder import Folder
 from froc.search.settings import settings_of
-from tests.search.test_pipeline import BUDGET, Watch, job
+from tests.search.small_search import BUDGET, Watch, job
 
 EPOCHS = (1, 2)
 KINDS: dict[str, dict[str, Any]] = {

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from froc.data.task import Row, Task
+from froc.data.task import Task
 from froc.errors import InputError
 from froc.models.base import Base, load, save
 from froc.plugins import make
@@ -20,11 +20,7 @@ from froc.search.trial.outcome import TrialSpec
 from froc.search.trial.runner import TrialRunner
 from froc.training.loop import unlearn
 from froc.training.method import Method
-
-
-def _rows(path: Path, rows: Sequence[Row]) -> None:
-    lines = (json.dumps({"question": row.question, "answer": row.answer}) for row in rows)
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+from tests.task_folder import write_rows
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +28,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, base: Base, task: Task) -> P
     """A task folder with its base model and, in several files, another that stands for a retrained one."""
     folder = tmp_path_factory.mktemp("task")
     for name, rows in {"forget": task.forget, "retain": task.retain}.items():
-        _rows(folder / f"{name}.jsonl", rows)
-        _rows(folder / f"{name}_queries.jsonl", task.queries["forgetting" if name == "forget" else "utility"])
+        write_rows(folder / f"{name}.jsonl", rows)
+        write_rows(folder / f"{name}_queries.jsonl", task.queries["forgetting" if name == "forget" else "utility"])
     base.restore()
     save(base, folder / "model")
     model: Any = base.model

@@ -25,7 +25,7 @@ from froc.search.run_folder import Folder
 from froc.search.sealed.weights import files_beside, refuse_base, refuse_retrained
 from froc.search.trial.outcome import TrialSpec
 from tests.models.test_architecture import adapt
-from tests.search.test_pipeline import BUDGET, Killed, Watch, job
+from tests.search.small_search import BUDGET, Killed, Watch, job
 
 
 @pytest.fixture(scope="module")

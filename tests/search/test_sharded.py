@@ -21,8 +21,7 @@ from froc.search.machine import Machine
 from froc.search.pipeline import run
 from froc.search.run_folder import Folder
 from froc.search.settings import Settings
-from tests.search.test_executors import recipe
-from tests.search.test_pipeline import Watch, job
+from tests.search.small_search import Watch, job, recipe
 
 NEAR: dict[str, Any] = {"budget": {"forgetting": 0.9, "utility": 0.9}, "allow_vacuous": True}
 

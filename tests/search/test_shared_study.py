@@ -19,7 +19,7 @@ from froc.search.pipeline import run
 from froc.search.run_folder import Folder, TrialRecord
 from tests.commands import ROOT
 from tests.search.shared_driver import study, work
-from tests.search.test_pipeline import Watch, job
+from tests.search.small_search import Watch, job
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])

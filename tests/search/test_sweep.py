@@ -28,7 +28,7 @@ from froc.search.trial.outcome import TrialSpec
 from froc.search.trial.runner import TrialRunner
 from froc.search.trial.sweep import MAX_MIX, MAX_RATIO, NO_SWEEP, Effort, MeasuredPoint, Sweep, SweepPoint
 from froc.training.method import Method
-from tests.search.test_pipeline import BUDGET, Watch, job
+from tests.search.small_search import BUDGET, Watch, job
 
 LINE = TrialRecord(
     0, 1, "c0000", "npo", {"lr": 0.1}, 0, "", "", status="complete", search={FORGETTING: 0.3, UTILITY: 0.0}

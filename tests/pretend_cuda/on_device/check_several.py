@@ -37,8 +37,7 @@ from froc.search.trial.runner import TrialRunner
 from froc.training.method import Method
 from tests.pretend_cuda import device
 from tests.pretend_cuda.on_device.works import Trial
-from tests.search.test_executors import recipe
-from tests.search.test_pipeline import Watch, job
+from tests.search.small_search import Watch, job, recipe
 
 if TYPE_CHECKING:
     from froc.data.splits import SearchView
