@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from several_devices import SMALL
+from torch.distributed.tensor import DTensor
 
 from froc.data.splits import split
 from froc.data.tasks import embedded_text
@@ -53,7 +54,7 @@ def ends(methods: list[str]) -> Ends:
             result[name] = f"{type(error).__name__}: {str(error)[:80]}"
     if sharding.joined():
         weights = list(base.trainable.parameters().values())
-        held = sum(value.to_local().nbytes for value in weights if isinstance(value, sharding.DTensor))  # type: ignore[attr-defined]
+        held = sum(value.to_local().nbytes for value in weights if isinstance(value, DTensor))
         result["held"] = f"{held / sum(value.nbytes for value in start.values()):.3f}"
     return result
 

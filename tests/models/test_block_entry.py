@@ -11,7 +11,7 @@ from froc.models.compute import Engine
 from froc.models.forward import Pass
 from froc.models.hooks import blocks
 from froc.models.trainable import Full, parse
-from froc.plugins import find
+from froc.plugins import make
 from froc.training.loop import unlearn
 from froc.training.method import Method
 from tests.training.small import BUILDERS, DRIFT, drift, encoded, llama, reference
@@ -97,7 +97,7 @@ def test_rows_measured_again_begin_behind_the_frozen_blocks_and_give_the_same_bi
 def test_training_the_last_blocks_passes_each_row_once_through_the_others(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    method = find(Method, name)(**({"lr": 1e-2, "epochs": 4} | ({"depth": 0.75} if name == "rmu" else {})))  # type: ignore[arg-type]
+    method = make(Method, name, {"lr": 1e-2, "epochs": 4} | ({"depth": 0.75} if name == "rmu" else {}))
     ends, passed_rows = {}, {}
     for way in ("kept", "whole"):
         model = llama(20, layers=4)

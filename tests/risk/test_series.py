@@ -1,5 +1,7 @@
 """A declared series of attempts with fresh queries: each at its share of the level, and what is said of it."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,8 +12,8 @@ from froc.risk.claim import Claim, level
 BUDGET = {"r": 0.1}
 
 
-def claim(**more: object) -> Claim:
-    return Claim(BUDGET, {"r": "binomial"}, {"r": "query"}, **more)  # type: ignore[arg-type]
+def claim(**more: Any) -> Claim:
+    return Claim(BUDGET, {"r": "binomial"}, {"r": "query"}, **more)
 
 
 def test_each_attempt_has_its_share_of_the_level() -> None:

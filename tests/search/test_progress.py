@@ -77,11 +77,16 @@ def test_a_reader_of_a_file_is_told_what_goes_on_and_how_long_it_will_take(
     assert len(written.getvalue()) == length
 
 
+def _printed(display: ProgressDisplay) -> str:
+    assert isinstance(display._console.file, io.StringIO)
+    return display._console.file.getvalue()
+
+
 def test_what_is_done_is_not_said_to_go_on(display: ProgressDisplay) -> None:
     display.step("trials", 3, 4)
     display.step("trials", 4, 4)
     display._say_now()
-    assert display._console.file.getvalue().splitlines()[-1] == "trials: done; what follows has taken 0 s so far"  # type: ignore[attr-defined]
+    assert _printed(display).splitlines()[-1] == "trials: done; what follows has taken 0 s so far"
 
 
 def test_the_steps_of_the_next_trial_are_counted_from_its_beginning(display: ProgressDisplay) -> None:
@@ -90,7 +95,7 @@ def test_the_steps_of_the_next_trial_are_counted_from_its_beginning(display: Pro
     assert display._now[1] == 1
     assert display._progress.tasks[0].completed == 1
     display.step("measuring", 0, 2)
-    assert "measuring (2) ..." in display._console.file.getvalue()  # type: ignore[attr-defined]
+    assert "measuring (2) ..." in _printed(display)
 
 
 def test_durations_are_said_in_the_unit_that_one_thinks_in() -> None:
