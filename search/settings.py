@@ -177,6 +177,7 @@ class Settings:
             "trials": self.trials,
             "batch": self.batch,
             "openings": self.openings,
+            "series": self.series,
             "pack": self.pack,
             "parallel": self.parallel,
         }

@@ -107,8 +107,8 @@ def refuse_too_large(base: Base, device: torch.device | None = None, count: int 
     least = needed.weights
     if there is None or least <= there:
         return
-    fits = {f"--train {option}": other for option, other in alternatives(base).items() if other.total <= there}
-    smaller = ", ".join(f"{option} needs at least {other.total / GB:.3g}" for option, other in fits.items())
+    fits = {f"--train {option}": estimate for option, estimate in alternatives(base).items() if estimate.total <= there}
+    smaller = ", ".join(f"{option} needs at least {estimate.total / GB:.3g}" for option, estimate in fits.items())
     raise InputError(
         f"the weights need {least / GB:.3g} GB, and {device}{f' with {count - 1} more' if count > 1 else ''} has "
         f"{there / GB:.3g} GB; " + (smaller or "take a smaller model, --dtype bfloat16, or a device with more memory")

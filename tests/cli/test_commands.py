@@ -149,6 +149,7 @@ def test_a_broken_task_folder(froc: Froc, folder: Path, tmp_path: Path, fault: s
         (["-b", "0.1", "--space", "idk.form=ppo"], ["one of dpo, nll"]),
         (["-b", "0.1", "--sampler", "grid"], ["a grid needs values", "--space"]),
         (["-b", "0.1", "--pack", "0"], ["pack 0"]),
+        (["-b", "0.1", "--series", "0", "--dry-run"], ["series 0"]),
         (["-b", "0.1", "--pruner", "axe"], ["wilcoxon"]),
         (["-b", "0.1", "--autocast", "int8"], ["bfloat16"]),
         (["-b", "0.1", "--train", "lorra"], ["lora:rank=8"]),
