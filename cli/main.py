@@ -1,7 +1,6 @@
 """The command tree, and the one place where errors become messages and exit codes."""
 
 import os
-import signal
 import sys
 from typing import Annotated
 
@@ -9,7 +8,7 @@ import typer
 
 import froc
 from froc import extras
-from froc.cli import audit, bench, certify, compare, extend, monitor, plan, search, show
+from froc.cli import audit, bench, certify, compare, extend, interrupts, monitor, plan, search, show
 from froc.cli import list_ as listing
 from froc.cli.words import messages, visible
 from froc.errors import FrocError
@@ -56,8 +55,8 @@ def root(
 
 def main() -> None:
     """Run the command line; every expected error is one line on standard error and an exit code of its own."""
-    # SIGTERM acts as Ctrl-C, also while a model loads
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # also while a model loads
+    interrupts.install()
     try:
         app(prog_name="froc")
     except FrocError as error:
