@@ -18,6 +18,16 @@ from froc.training.terms import NLL, WeightedTerm
 ROWS = 16
 """Rows per training step of the teacher, as in E2URec's code; four times as many per pass without gradients."""
 
+PER_WIDTH = 5e-5 * 768
+"""E2URec's learning rate of the teacher times the width of its T5-base; the rate is divided by the model's width."""
+FOR_ADAPTERS = 10.0
+"""Factor on the teacher's learning rate for adapters, as usual for adapter learning rates."""
+
+
+def rate(context: MethodContext) -> float:
+    """The teacher's usual peak learning rate."""
+    return PER_WIDTH / context.width * (FOR_ADAPTERS if context.adapters else 1.0)
+
 
 @dataclass(frozen=True, eq=False)
 class Rise:

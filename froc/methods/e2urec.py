@@ -8,7 +8,7 @@ from torch import Tensor
 
 from froc.fidelity import Fidelity
 from froc.hyperparameters import Choice, Range, hyperparameter
-from froc.methods._teacher import Rise, Teacher
+from froc.methods._teacher import Rise, Teacher, rate
 from froc.methods.kl_min import BaseDivergence
 from froc.models.forward import Forward
 from froc.models.likelihood import cross_entropy
@@ -16,11 +16,6 @@ from froc.training.base_statistics import MethodContext
 from froc.training.method import Method
 from froc.training.phase import Phase
 from froc.training.terms import NLL, State, TokenTerm, WeightedTerm
-
-PER_WIDTH = 5e-5 * 768
-"""The authors' teacher learning rate times the width of their T5-base; the rate is divided by the model's width."""
-FOR_ADAPTERS = 10.0
-"""Factor on the teacher's learning rate for adapters, as usual for adapter learning rates."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +66,8 @@ class E2URec(Method):
 
     def phases(self, context: MethodContext) -> tuple[Phase, ...]:
         """One pass of forgetting, then forgetting with two retain terms."""
-        rate = self.teacher_rate * PER_WIDTH / context.width * (FOR_ADAPTERS if context.adapters else 1.0)
-        lessened = Lessened("forget", self.alpha, context.ask(Teacher(rate, self.teacher_epochs)))
+        teacher = Teacher(self.teacher_rate * rate(context), self.teacher_epochs)
+        lessened = Lessened("forget", self.alpha, context.ask(teacher))
         alone = Phase({"forget": WeightedTerm(lessened)}, step_fraction=1 / self.epochs)
         if self.epochs == 1:
             return (alone,)

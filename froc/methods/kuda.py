@@ -12,10 +12,10 @@ from torch.nn.functional import cosine_similarity, softplus
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from froc import hashing
 from froc.errors import InputError
 from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
+from froc.methods._tilted import tilted
 from froc.models.forward import Forward, Pass
 from froc.models.hooks import recording_inputs
 from froc.models.likelihood import widened
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 MOST = 2048
 """Largest number of retain rows whose inputs are protected."""
-TILT = 0.01
-"""Relative tilt of the base states: where both states are equal, the cosine has zero gradient."""
 
 
 @dataclass(frozen=True)
@@ -167,11 +165,8 @@ class Deviate(Term):
 
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(B,) losses."""
-        base = widened(reference["hidden"])
-        draw = torch.Generator().manual_seed(hashing.derive_seed("tilt", self.layer, self.seed))
-        tilt = torch.randn(base.shape[-1], generator=draw).to(base)
-        tilted = base + TILT * base.norm(dim=-1, keepdim=True) * (tilt / tilt.norm())
-        away = 1.0 - cosine_similarity(widened(forward.hidden(self.layer)), tilted, dim=-1)
+        base = tilted(widened(reference["hidden"]), self.layer, self.seed)
+        away = 1.0 - cosine_similarity(widened(forward.hidden(self.layer)), base, dim=-1)
         return forward.mean_over_states(2.0 / self.beta * softplus(-self.beta * away))
 
 

@@ -38,11 +38,13 @@ class Combiner:
     needs_gradients: it reads each objective's gradient.
     needs_probes: it also computes gradients at other parameter values (`direction_with_probes`).
     needs_losses: `after_step` reads the losses.
+    needs_progress: `weights` reads `state["progress"]`, the fraction of the phase's steps that are done, in [0, 1).
     """
 
     needs_gradients: ClassVar[bool] = False
     needs_probes: ClassVar[bool] = False
     needs_losses: ClassVar[bool] = False
+    needs_progress: ClassVar[bool] = False
 
     @property
     def n_extra_gradients(self) -> float:

@@ -159,6 +159,8 @@ class Run:
             self.base.trainable.activate([self.adapter_index])
             self._rollout_rows = RolloutRows.write(self.phase, self._step_context())
             self._row_draws[ROLLOUT] = in_order(rollout.every, self.batch_size)
+        if self.phase.combiner.needs_progress:
+            self.state["progress"] = self._phase_step / (self._phase_step + self._remaining[0][1])
         self._phase_step += 1
         return {role: np.array(next(rows), dtype=np.int64) for role, rows in self._row_draws.items()}
 

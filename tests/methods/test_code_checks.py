@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy, log_softmax, logsigmoid, softmax
 from froc import fidelity
 from froc.measuring.attack import Attack
 from froc.measuring.metric import Metric
+from froc.methods._tilted import tilted
 from froc.plugins import builtin_names, find, names
 from froc.training.base_statistics import BaseStatistics, Role
 from froc.training.method import Method
@@ -26,6 +27,8 @@ from tests.methods.test_terms import FACTS
 IGNORED = -100
 INDEX = (0, 3, 1, 5)
 """Rows that are compared: unequal lengths, not in order."""
+REFUSAL = (7, 8, 9)
+"""The tokens of every row's refusal, without its end."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,41 @@ def _misdirection(rows: Rows, method: Any) -> dict[str, Tensor]:
     return {"steer": now.mean(away.square().sum(-1)), "hold": held.mean(moved.square().sum(-1))}
 
 
+def _jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
+    """As the authors of JensUn compute it: both clamped, and the middle taken of the clamped ones."""
+    p, q = p.clamp_min(1e-9), q.clamp_min(1e-9)
+    middle = (p + q) / 2
+    return ((p * (p / middle).log()).sum(-1) + (q * (q / middle).log()).sum(-1)) / 2
+
+
+def _towards_refusal(now: Padded) -> Tensor:
+    """Every labelled position has a token of the refusal `tiny_statistics` has for all rows, in turn from the first."""
+    turn = (now.answered.cumsum(-1) - 1).clamp_min(0) % len(REFUSAL)
+    peaked = torch.nn.functional.one_hot(torch.tensor(REFUSAL)[turn], now.logits.shape[-1]).to(now.logits)
+    return now.mean(_jensen_shannon(softmax(now.logits[:, :-1], -1), peaked))
+
+
+def _base_likeness(now: Padded, base: Padded) -> Tensor:
+    return now.mean(_jensen_shannon(softmax(now.logits[:, :-1], -1), softmax(base.logits[:, :-1], -1)))
+
+
+def _token_preference(now: Padded, base: Padded, beta: float, alpha: float) -> Tensor:
+    p, before = torch.exp(-now.nll.detach()), torch.exp(-base.nll)
+    return -now.mean(2 * p ** (beta + alpha) / (p**beta + before**beta + 1e-5) * now.nll)
+
+
+def _rerouted(rows: Rows, method: Any) -> dict[str, Tensor]:
+    """Of both blocks; the base states tilted by 1 % in a drawn direction, or their cosine would have no gradient at the base."""
+    (now, base), (held, kept) = rows["forget"], rows["retain"]
+    losses = {}
+    for layer in (0, 1):
+        before = tilted(base.hidden[layer], layer, FACTS.seed)
+        unit, unit_before = (h / h.norm(dim=-1, keepdim=True) for h in (now.hidden[layer], before))
+        losses[f"reroute {layer}"] = now.mean((unit * unit_before).sum(-1).relu()[:, :-1])
+        losses[f"keep {layer}"] = held.mean((held.hidden[layer] - kept.hidden[layer]).norm(dim=-1)[:, :-1])
+    return losses
+
+
 Formula = Callable[[Rows, Any], dict[str, Tensor]]
 FORMULAS: dict[str, Formula] = {
     "grad_ascent": lambda rows, _: {"forget": -_mean_nll(rows["forget"][0])},
@@ -152,6 +190,12 @@ FORMULAS: dict[str, Formula] = {
         "forget": _total_variation(rows["forget"][0]),
     },
     "rmu": _misdirection,
+    "jensun": lambda rows, _: {
+        "forget": _towards_refusal(rows["forget"][0]),
+        "retain": _base_likeness(*rows["retain"]),
+    },
+    "tnpo": lambda rows, method: {"forget": _token_preference(*rows["forget"], method.beta, method.alpha)},
+    "circuit_breakers": _rerouted,
     "task_vector": lambda rows, _: {"learn": _mean_nll(rows["forget"][0])},
 }
 
@@ -164,8 +208,13 @@ def _padded(made: BaseStatistics, role: Role) -> Padded:
     attention = torch.tensor([[1] * len(row.ids) + [0] * (width - len(row.ids)) for row in rows])
     labelled = torch.tensor([[row.prompt <= k < len(row.ids) for k in range(width)] for row in rows])
     model: Any = made.base.model
-    output = model(input_ids=ids, attention_mask=attention, output_hidden_states=True)
-    return Padded(ids.masked_fill(~labelled, IGNORED), output.logits, torch.stack(output.hidden_states[1:]))
+    states: list[Tensor] = []
+    # a model's own list of states ends behind the last norm
+    hooks = [block.register_forward_hook(lambda *args: states.append(args[2])) for block in model.transformer.h]
+    logits = model(input_ids=ids, attention_mask=attention).logits
+    for hook in hooks:
+        hook.remove()
+    return Padded(ids.masked_fill(~labelled, IGNORED), logits, torch.stack(states))
 
 
 @pytest.mark.parametrize("name", FORMULAS)
