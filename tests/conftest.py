@@ -87,8 +87,8 @@ def _unexpected_skips(config: pytest.Config) -> list[str]:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Four processes overlap the waiting of slow tests on two cores; the quick part computes, and each process collects it all."""
-    return 2 if config.option.markexpr == "not slow" else 4
+    """Five processes overlap the waiting of slow tests on two cores; the quick part computes, and each process collects it all."""
+    return 2 if config.option.markexpr == "not slow" else 5
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:

@@ -8,6 +8,8 @@ SHARES = ('scope="module"', "@cache", "@functools.cache")
 """By one of these a file's tests share what is made once in a process: they stay together."""
 DEVICE = "tests/pretend_cuda/"
 """Each of its tests is a process that computes for long."""
+WAITING = ("tests/search/test_killed.py", "tests/search/test_ray.py")
+"""They wait for processes that they start more than they compute: begun first, they take nobody's processor at the end."""
 LONG = ("tests/search/", "tests/cli/", "tests/audit/", "tests/test_benchmarks.py")
 
 
@@ -20,7 +22,9 @@ def divisible(file: str) -> bool:
 
 
 def order(file: str) -> int:
-    """Sorts tests: what takes long before what does not, what cannot be divided before what can."""
+    """Sorts tests: what waits first, what takes long before what does not, what cannot be divided before what can."""
+    if file in WAITING:
+        return -1
     whole, long = not divisible(file), file.startswith(LONG)
     if whole and long:
         return 0

@@ -160,10 +160,20 @@ def _units_at_zero(claim: Claim, budget: str, candidates: int, own_level: float,
         return p_values(claim, budget, evidence, candidates, own=own_level)[0] <= own_level
 
     most = min((claim.listed[r] - searched.get(r, 0) for r in risks if claim.kind(r) == "sample"), default=MAX_UNITS)
-    units = smallest_integer(enough, 1, most)
+    start = _fewest(claim.budget[budget], own_level) if budget != COMBINED and claim.kind(budget) == "queries" else 1
+    units = smallest_integer(enough, start, most) if start <= most else None
     if units is None:
         raise InputError(f"budget {budget}={claim.budget[budget]:g} needs more than {most} calibration units; raise it")
     return units
+
+
+def _fewest(budget: float, own_level: float) -> int:
+    """A number of units below which no valid test of independent units passes at zero loss.
+
+    Losses that are 1 with probability `budget`, else 0, are all zero with probability (1 - budget) ** units, and a test may
+    reject them no more often than `own_level`.
+    """
+    return max(1, int(math.log(own_level) / math.log1p(-budget))) if 0.0 < budget < 1.0 and own_level > 0.0 else 1
 
 
 def _units_alike(

@@ -12,6 +12,7 @@ from froc.bounds import Bound
 from froc.errors import InputError
 from froc.loss_table import matrix
 from froc.plugins import find, make
+from froc.risk import requirements
 from froc.risk.certificate import Claim, certify, level
 from froc.risk.claim import evidence_from_matrix
 from froc.risk.requirements import _smallest_budget, required_units, shortage, smallest_integer
@@ -89,6 +90,17 @@ def test_required_units_by_formula() -> None:
     with pytest.raises(InputError, match="more than 1000000 calibration units"):
         required_units(claim(budget={"forgetting": 1e-7}), 1)
     assert required_units(claim(budget={"forgetting": 3e-6}), 1)["forgetting"] == 767_528
+
+
+def test_what_no_test_could_certify_is_refused_without_a_computation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zero losses have probability (1 - budget) ** units where each is 1 with probability `budget`; betting would take half a minute."""
+
+    def never(*_: object, **__: object) -> list[float]:
+        raise AssertionError
+
+    monkeypatch.setattr(requirements, "p_values", never)
+    with pytest.raises(InputError, match="more than 1000000 calibration units"):
+        required_units(claim("star_betting", budget={"forgetting": 1e-7}), 1)
 
 
 def test_of_risks_that_are_equally_hopeless_the_one_farthest_above_its_budget_is_named() -> None:
