@@ -33,7 +33,7 @@ BRIEF = {
 }  # fmt: skip
 """Options of attacks that search."""
 NEEDY = {
-    "entailment", "unlearning_depth", "knn_hit", "multiple_choice", "probability_options", "truth_ratio", "membership",
+    "entailment", "unlearning_depth", "knn_hit", "multiple_choice", "probability_options", "recommendation_auc", "truth_ratio", "membership",
 }  # fmt: skip
 """Metrics that need more than questions and answers."""
 AGREE = 0.95

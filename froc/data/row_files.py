@@ -47,6 +47,8 @@ def read(path: Path, most: int | None = None) -> list[Record]:
     text = _decoded(path, _head(path, most))
     if text.lstrip().startswith("["):
         return _numbered(path, _parsed(text, path.name, 1, list)[:most])
+    if path.suffix == ".json" and (whole := _single(text)) is not None:
+        return _numbered(path, [whole])
     lines = enumerate(text.split("\n"), start=1)
     return [Record(path.name, n, _parsed(line, path.name, n, dict)) for n, line in lines if line.strip()]
 
@@ -86,6 +88,17 @@ def _parsed(text: str, name: str, line: int, kind: type) -> Any:
     if not isinstance(value, kind):
         raise InputError(f"{name} line {line}: expected a JSON {'array' if kind is list else 'object'}")
     return value
+
+
+def _single(text: str) -> dict[str, Any] | None:
+    """The one object of a file that writes it over several lines; None for lines that are objects, or that are not JSON."""
+    if text.lstrip().partition("\n")[0].rstrip().endswith("}"):
+        return None
+    try:
+        value = json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _table(path: Path, text: str) -> Iterator[Record]:

@@ -113,8 +113,8 @@ class Metric(ABC):
 
     one_means: meaning of a score of 1, in one sentence.
     reads: observables needed in addition to answer tokens.
-    bank: rows that queries are compared with: `holdout` (the task's, never seen by the base model) or `forget` (the
-        training rows).
+    bank: rows that queries are compared with: `holdout` (the task's, never seen by the base model), `forget` (the
+        training rows) or `retain` (some of the rows to keep that are trained on).
     binary: whether scores are only 0 or 1.
     fidelity: how true it is to its paper (`froc.fidelity`).
     finds: `knowledge`, or `faults` (such as refusals), which are losses on any queries.
@@ -124,7 +124,7 @@ class Metric(ABC):
     fidelity: ClassVar[Fidelity] = "reading"
     one_means: ClassVar[str]
     reads: ClassVar[tuple[Observable, ...]] = ()
-    bank: ClassVar[Literal["", "holdout", "forget"]] = ""
+    bank: ClassVar[Literal["", "holdout", "forget", "retain"]] = ""
     binary: ClassVar[bool] = False
     finds: ClassVar[Literal["knowledge", "faults"]] = "knowledge"
 

@@ -25,6 +25,9 @@ T = TypeVar("T")
 MAX_NLL = 100.0
 """Nats per answer token that one query adds to an average at most; a guess among a million tokens has 14."""
 
+MAX_BANK = 400
+"""Retain rows that queries are compared with; each costs a pass whenever a model is measured."""
+
 
 @dataclass(frozen=True)
 class Average:
@@ -119,13 +122,19 @@ def probes(
         adversary = holds["" if request_of(measurement.pool) is None else EARLIER]
         plain = form(rows)
         attacked = tuple(tuple(form(rows) for rows in attack.ask(rows, adversary)) for attack in measurement.attacks)
-        bank = {"": (), "holdout": view.holdout, "forget": view.forget}[measurement.metric.bank]
+        bank = _bank(view, measurement)
         probe = Probe(
             risk, measurement, queries_of_risk, plain, attacked, bank=form(bank) if bank else None, material=adversary
         )
         with base.measuring():
             made.append(_with_base(base, probe))
     return made
+
+
+def _bank(view: SearchView, measurement: Measurement) -> tuple[Row, ...]:
+    """The rows that a metric compares queries with; of the retain rows as many as MAX_BANK, evenly."""
+    kept = view.retain[:: -(-len(view.retain) // MAX_BANK) or 1]
+    return {"": (), "holdout": view.holdout, "forget": view.forget, "retain": kept}[measurement.metric.bank]
 
 
 def refuse_unfit(

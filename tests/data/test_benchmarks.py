@@ -98,11 +98,99 @@ def muse() -> Files:
     }
 
 
+def knowundo() -> Files:
+    """One object with two lists a file."""
+
+    def lists(side: str) -> list[Any]:
+        rows = [{"text": f"Which {side} page has {i}?", "labels": f"Page {i} of {side}."} for i in range(20)]
+        return [{"train": rows[:12], "val": rows[12:]}]
+
+    return {
+        f"{part}/{side}": lists(f"{part} {side}")
+        for part in ("copyright", "privacy")
+        for side in ("unlearn", "retention")
+    }
+
+
+def lume() -> Files:
+    """Each document: a completion, and questions about it."""
+
+    def side(name: str) -> list[Any]:
+        rows = []
+        for i in range(24):
+            document = f'"{name}{i}"' if i % 3 == 0 else f"{name}{i}"
+            task = f"Task{1 + i % 3}"
+            rows.append(
+                {"id": f"{document}sc1", "input": f"{name} {i} begins", "output": f"and ends at {i}.", "task": task}
+            )
+            rows += [
+                {
+                    "id": f"{document}qa{k}",
+                    "input": f"What is {k} of {name} {i}?",
+                    "output": f"{i} times {k}",
+                    "task": task,
+                }
+                for k in range(2)
+            ]
+        return rows
+
+    return {"forget": side("gone"), "retain": side("kept")}
+
+
+def pistol() -> Files:
+    """Contracts between companies."""
+    edges = ("A_B", "A_C", "B_C", "D_E")
+    return {
+        "sample_data_1": [
+            {"question": f"What is clause {i} of {edge}?", "answer": f"{edge} {i}", "edge": edge}
+            for edge in edges
+            for i in range(8)
+        ]
+    }
+
+
+def waterdrum() -> Files:
+    """Blocks of twenty questions, and documents."""
+    ask = [{"question": f"Who wrote {i}?", "answer": f"Author of {i}."} for i in range(240)]
+    return {
+        "forget_10/forget": ask[:40], "forget_10/retain": ask[40:],
+        "forget_01/forget": [{"text": text(f"paper{i}")} for i in range(3)],
+        "forget_01/retain": [{"text": text(f"abstract{i}")} for i in range(8)],
+    }  # fmt: skip
+
+
+def _rated(user: str, item: str, **more: str) -> list[Any]:
+    """Ten users who rated 24 items each, in the order of the items."""
+    return [
+        {user: u, item: (u + k) % 30, "rating": 1 + (u * k) % 5} | dict.fromkeys(more, 100 + k)
+        for u in range(10)
+        for k in range(24)
+    ]
+
+
+def movielens() -> Files:
+    return {
+        "ratings": _rated("userId", "movieId", timestamp=""),
+        "movies": [{"movieId": i, "title": f"Film number {i} (1990)"} for i in range(30)],
+    }
+
+
+def goodreads() -> Files:
+    rows = [row | {"rating": 5 - row["rating"]} for row in _rated("user_id", "book_id")]
+    return {"ratings": rows, "books": [{"book_id": i, "title": f"Book number {i}"} for i in range(30)]}
+
+
 MADE: dict[str, tuple[Callable[[], Files], tuple[str, ...]]] = {
     "tofu": (tofu, ("forget01",)),
     "wmdp": (wmdp, ("bio",)),
     "rwku": (rwku, ("all", "Carl Gauss", "1_Ada_Byron", "Ada_Byron")),
     "muse": (muse, ("news", "news-verbatim", "news-privacy")),
+    "knowundo": (knowundo, ("copyright", "privacy")),
+    "lume": (lume, ("task2", "all")),
+    "pistol": (pistol, ("A_B", "A_B+D_E")),
+    "waterdrum": (waterdrum, ("forget_10", "forget_01")),
+    "movielens": (movielens, ("forget20",)),
+    "goodreads": (goodreads, ("forget20",)),
 }
 PARTS = [(name, part) for name, (_, parts) in MADE.items() for part in parts]
 OPTIONAL = ("holdout01", "news/knowmem/retain_qa_icl")
@@ -183,7 +271,15 @@ def _used(name: str, part: str) -> list[str]:
         "news-verbatim": ("privleak", "forget_qa"),
         "news-privacy": ("verbmem", "forget_qa"),
     }
-    second = {"Carl Gauss": "Ada", "1_Ada_Byron": "Carl", "Ada_Byron": "Carl"}.get(part, "nobody")
+    second = {
+        "Carl Gauss": "Ada",
+        "1_Ada_Byron": "Carl",
+        "Ada_Byron": "Carl",
+        "copyright": "privacy",
+        "privacy": "copyright",
+        "forget_10": "forget_01",
+        "forget_01": "forget_10",
+    }.get(part, "nobody")
     idle = (*kinds.get(part, ()), second)
     return [file for file in MADE[name][0]() if file not in OPTIONAL and not any(word in file for word in idle)]
 
@@ -219,7 +315,8 @@ def test_a_bad_row_is_named(name: str, part: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", MADE)
 def test_words_that_mean_nothing(name: str, tmp_path: Path) -> None:
-    refused(f"{name}:nothing", tmp_path, "no folder with" if name == "rwku" else f"{name} has no part 'nothing'")
+    anything = {"rwku": "no folder with", "pistol": "has no sample_data_1"}
+    refused(f"{name}:nothing", tmp_path, anything.get(name, f"{name} has no part 'nothing'"))
     refused(name, tmp_path, f"{name} has parts", "--data")
     refused(f"{name}x:nothing", tmp_path, f"did you mean {name!r}")
     part = MADE[name][1][0]

@@ -74,4 +74,8 @@ def rich_view(view: SearchView) -> SearchView:
     # one question is also another person's
     first = result[FORGETTING][0]
     result[FORGETTING] = (*result[FORGETTING], Query("twin", "twin", replace(first.row, question="and?", group="twin")))
-    return replace(view, queries=result, forget=forget, holdout=strange)
+    retain = tuple(
+        replace(row, others=tuple(o for o in ("velvet temple", "misty jacket") if o != row.answer))
+        for row in view.retain
+    )
+    return replace(view, queries=result, forget=forget, retain=retain, holdout=strange)

@@ -250,6 +250,29 @@ def test_knn_hit_by_hand() -> None:
         scored("knn_hit", replace(bank, bank=bank), layer=2)
 
 
+def test_the_mean_of_placement_values_is_a_recommenders_area_under_the_curve() -> None:
+    """Against scikit-learn, and by hand: the bank says yes with .9 and .4 where it should, with .5 and .2 where not."""
+
+    def seen(rows: list[tuple[str, float]]) -> Observation:
+        observed = _options([p for _, p in rows], [[1 - p] for _, p in rows])
+        return replace(observed, rows=tuple(Row("q", a, others=("No." if a == "Yes." else "Yes.",)) for a, _ in rows))
+
+    bank = seen([("Yes.", 0.9), ("Yes.", 0.4), ("No.", 0.5), ("No.", 0.8)])
+    # yes at .9 is above .5 and .2, at .4 above .2 alone; a tie counts half
+    queries = replace(seen([("Yes.", 0.9), ("Yes.", 0.4), ("Yes.", 0.5), ("No.", 0.8), ("No.", 0.05)]), bank=bank)
+    assert scored("recommendation_auc", queries) == pytest.approx([1.0, 0.5, 0.75, 1.0, 0.0])
+    draw = np.random.default_rng(0)
+    many = [(("No.", "Yes.")[draw.integers(2)], float(p)) for p in draw.uniform(0.01, 0.99, 200)]
+    yes = [(answer, p) for answer, p in many if answer == "Yes."]
+    area = roc_auc_score([a == "Yes." for a, _ in many], [p if a == "Yes." else 1 - p for a, p in many])
+    whole = scored("recommendation_auc", replace(seen(yes), bank=seen(many)))
+    assert np.mean(whole) == pytest.approx(area, abs=1e-6)
+    # a bank that cannot be compared with, or be measured
+    for lost in (seen([("Yes.", 0.5)]), seen([("No.", math.nan)])):
+        assert scored("recommendation_auc", replace(seen(yes[:1]), bank=lost)) == pytest.approx([math.nan], nan_ok=True)
+    assert "others" in make(Metric, "recommendation_auc").fits([Row("q", "Yes.")])
+
+
 def test_membership_statistics_by_hand() -> None:
     logp = np.log(np.array([[0.5, 0.25, 0.125, 0.5, 0.5], [0.5, 1.0, 1.0, 1.0, 1.0]]))
     row = Row("who", "amber bridge")

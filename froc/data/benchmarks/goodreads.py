@@ -1,0 +1,53 @@
+"""GoodReads."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from froc.data.benchmarks import BenchmarkReader
+from froc.data.benchmarks._files import SUFFIXES, field, needed
+from froc.data.benchmarks._ratings import LISTED, PARTS, Rating, identifier, number, records, task
+from froc.data.row_files import Record
+from froc.data.task import Task
+
+RATINGS = ("goodreads_interactions", "ratings")
+BOOKS = ("goodreads_books", "books")
+
+
+@dataclass(frozen=True)
+class GoodReads(BenchmarkReader):
+    """GoodReads: who liked which book; users are forgotten whole (recommendation).
+
+    Parts, rows, what is trained on and measured, units and metric: as `movielens`, books in place of films. A rating of 0 (on the
+    shelf, not rated) is left out. The order is that of the rows, where they have no column `date_added` or `timestamp` that is a number.
+
+    Read in the descriptions of the releases: interactions with user_id, book_id and rating, books with book_id and title (the release of
+    UCSD, CSV or JSON lines, and goodbooks-10k). The files themselves were not at hand; our reading: that book ids of both files
+    agree (UCSD's goodreads_interactions.csv counts books anew; its JSON files do not).
+    """
+
+    parts: ClassVar[tuple[str, ...]] = PARTS
+    files: ClassVar[str] = f"goodreads_interactions and goodreads_books, or ratings and books; for listed {LISTED}"
+    origin: ClassVar[str] = "the GoodReads data sets of UCSD, or goodbooks-10k"
+    paper: ClassVar[str] = ""
+
+    def load(self, folder: Path, part: str, split_seed: int = 0) -> Task:
+        """The task."""
+        suffixes = (".csv", *SUFFIXES)
+        ratings = [
+            _rating(record, place) for place, record in enumerate(records(needed(folder, *RATINGS, suffixes=suffixes)))
+        ]
+        books = records(needed(folder, *BOOKS, suffixes=suffixes))
+        titles = {identifier(record, "book_id"): field(record.value, "title", record.origin) for record in books}
+        rated = [rating for rating in ratings if rating.value > 0]
+        return task("goodreads", "Book", rated, titles, folder, part, split_seed)
+
+
+def _rating(record: Record, place: int) -> Rating:
+    value = number(record.value.get("rating"), "rating", record.origin)
+    time = record.value.get("timestamp", record.value.get("date_added"))
+    try:
+        order = float(str(time))
+    except ValueError:
+        order = float(place)
+    return Rating(identifier(record, "user_id"), identifier(record, "book_id"), value, order, record.origin)
