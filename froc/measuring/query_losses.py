@@ -16,6 +16,7 @@ from froc.measuring.attack import Attack, Material
 from froc.measuring.measurement import Measurement
 from froc.measuring.metric import Observable, Observation
 from froc.measuring.model_observation import observe
+from froc.measuring.placement import bank_rows
 from froc.models.base import Base
 from froc.models.batches import Encoded, Limits, encode
 from froc.models.block_entry import reusing_states
@@ -24,9 +25,6 @@ T = TypeVar("T")
 
 MAX_NLL = 100.0
 """Nats per answer token that one query adds to an average at most; a guess among a million tokens has 14."""
-
-MAX_BANK = 400
-"""Retain rows that queries are compared with; each costs a pass whenever a model is measured."""
 
 
 @dataclass(frozen=True)
@@ -120,21 +118,20 @@ def probes(
     for risk, queries_of_risk in queries.items():
         measurement, rows = measures[risk], [query.row for query in queries_of_risk]
         adversary = holds["" if request_of(measurement.pool) is None else EARLIER]
-        plain = form(rows)
         attacked = tuple(tuple(form(rows) for rows in attack.ask(rows, adversary)) for attack in measurement.attacks)
-        bank = _bank(view, measurement)
+        bank = bank_rows(view, measurement.metric.bank)
         probe = Probe(
-            risk, measurement, queries_of_risk, plain, attacked, bank=form(bank) if bank else None, material=adversary
+            risk,
+            measurement,
+            queries_of_risk,
+            form(rows),
+            attacked,
+            bank=form(bank) if bank else None,
+            material=adversary,
         )
         with base.measuring():
             made.append(_with_base(base, probe))
     return made
-
-
-def _bank(view: SearchView, measurement: Measurement) -> tuple[Row, ...]:
-    """The rows that a metric compares queries with; of the retain rows as many as MAX_BANK, evenly."""
-    kept = view.retain[:: -(-len(view.retain) // MAX_BANK) or 1]
-    return {"": (), "holdout": view.holdout, "forget": view.forget, "retain": kept}[measurement.metric.bank]
 
 
 def refuse_unfit(
