@@ -118,17 +118,10 @@ def probes(
     for risk, queries_of_risk in queries.items():
         measurement, rows = measures[risk], [query.row for query in queries_of_risk]
         adversary = holds["" if request_of(measurement.pool) is None else EARLIER]
+        plain = form(rows)
         attacked = tuple(tuple(form(rows) for rows in attack.ask(rows, adversary)) for attack in measurement.attacks)
-        bank = bank_rows(view, measurement.metric.bank)
-        probe = Probe(
-            risk,
-            measurement,
-            queries_of_risk,
-            form(rows),
-            attacked,
-            bank=form(bank) if bank else None,
-            material=adversary,
-        )
+        bank = form(bank_rows(view, measurement.metric.bank)) if measurement.metric.bank else None
+        probe = Probe(risk, measurement, queries_of_risk, plain, attacked, bank=bank, material=adversary)
         with base.measuring():
             made.append(_with_base(base, probe))
     return made
