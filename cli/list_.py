@@ -37,6 +37,10 @@ TASKS = {
         "benchmarks, from the files that their authors publish (froc list benchmarks)",
         "--task NAME:PART --data DIR",
     ),
+    "hub": (
+        "a data set of the Hugging Face hub with the splits forget, retain, ... (needs the library datasets)",
+        "--task hf:ORG/NAME@REVISION",
+    ),
 }
 KINDS = {
     "metrics": ("froc.measuring.metric", "Metric"),

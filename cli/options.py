@@ -136,8 +136,8 @@ Relative = Annotated[
 Task = Annotated[
     Path | None,
     typer.Option(
-        help="Task folder, or a benchmark's NAME:PART with --data (froc list benchmarks); without it the embedded task, whose "
-        "K-th request is embedded:K.",
+        help="Task folder, a benchmark's NAME:PART with --data (froc list benchmarks), or the hub's hf:ORG/NAME; without it the "
+        "embedded task, whose K-th request is embedded:K.",
         show_default=False,
         rich_help_panel=DATA,
     ),

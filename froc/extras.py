@@ -14,6 +14,7 @@ EXTRAS = {
     "torch": "search",
     "transformers": "search",
     "bitsandbytes": "nf4",
+    "datasets": "hub",
     "matplotlib": "figures",
     "huggingface_hub": "export",
     "psycopg": "postgresql",

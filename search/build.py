@@ -40,7 +40,7 @@ UNSEEDED_AT_DEFAULT = (
 class Inputs:
     """What a search works on, as a user names it.
 
-    task: task folder, or a benchmark's NAME:PART whose files are in `data`; the embedded task without it. model: path or hub id of
+    task: task folder, a benchmark's NAME:PART whose files are in `data`, or the hub's hf:ORG/NAME; the embedded task without it. model: path or hub id of
     the base model. unit: risk -> `query`, `group` or `queries-by-group`. split_seed: seed of the split, by default the task's;
     audit_seed: the same, given by an auditor. after: the run whose model is the base; earlier: task folders of what it and
     the runs before it removed. questions: seed of the embedded task's queries; by default it follows from the settings, so that
@@ -228,7 +228,12 @@ def read_task(folder: Path, data: Path | None) -> "tuple[Task, str | None]":
     """The task and the base model that it names; InputError for files that are no task. folder, data: as `Inputs` has them."""
     from froc.data import benchmarks
     from froc.data.tasks import folder as folders
+    from froc.data.tasks import hub
 
+    if str(folder).startswith(hub.SCHEME):
+        if data is not None:
+            raise InputError(f"--data goes with a benchmark's --task NAME:PART; {folder} is a data set of the hub")
+        return hub.load(str(folder)), None
     if benchmarks.named(str(folder)):
         return benchmarks.read(str(folder), data), None
     if data is not None:

@@ -1,1 +1,1 @@
-"""Tasks: `folder` reads a folder of rows, `embedded_text` makes the task that needs no download."""
+"""Tasks: `folder` reads a folder of rows, `hub` a data set of the hub, `embedded_text` makes the task that needs no download."""
