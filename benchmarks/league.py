@@ -61,7 +61,8 @@ STEPS = 800
 METHODS = (
     "none,retrain,grad_ascent,task_vector,grad_diff,kl_min,wga,satimp,npo,simnpo,idk,altpo,flat,undial,ceu,rmu,adaptive_rmu,pdu,"
     "dipo,e2urec,poison,kuda,srmu,u_can,rule,curvature,k_fade,ofmu,ofmu_first,compose,gu(npo),blur(npo),guard(npo),sure(npo),lat(npo),"
-    "advunlearn(npo),fit(npo),cure(npo),jensun,tnpo,circuit_breakers,whp,smooth(npo),gru(npo),risk_aware"
+    "advunlearn(npo),fit(npo),cure(npo),jensun,tnpo,circuit_breakers,whp,repselect,"
+    "tar,smooth(npo),gru(npo),hamu(grad_diff),risk_aware"
 )
 QUICK = "none,pdu"
 RULED = "grad_diff,npo,simnpo,undial,rmu,pdu,risk_aware"

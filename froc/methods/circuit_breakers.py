@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
@@ -42,9 +43,16 @@ class Reroute(Term):
         return forward.mean_over_states(cosine_similarity(widened(forward.hidden(self.layer)), base, dim=-1).relu())
 
 
+ROUNDING = 1e-4
+"""Share of a state's length below which a shift counts little: rounding has a direction, too, and a length's gradient is as long for it."""
+
+
 @dataclass(frozen=True)
 class Keep(Term):
-    """|h - h_base| of one layer's states, averaged over those that predict an answer: a length, not its square."""
+    """|h - h_base| of one layer's states, averaged over those that predict an answer: a length, not its square.
+
+    To be exact sqrt(|h - h_base|^2 + (1e-4 |h_base|)^2), so that states which differ by rounding alone have no gradient.
+    """
 
     needs: ClassVar[tuple[str, ...]] = ("hidden",)
     needs_logits: ClassVar[bool] = False
@@ -56,10 +64,11 @@ class Keep(Term):
         return (self.layer,)
 
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
-        """(B,) losses in the hidden states' units; 0, with zero gradient, at the base model."""
-        return forward.mean_over_states(
-            (widened(forward.hidden(self.layer)) - widened(reference["hidden"])).norm(dim=-1)
-        )
+        """(B,) losses in the hidden states' units; about 0, with zero gradient, at the base model."""
+        base = widened(reference["hidden"])
+        shift = widened(forward.hidden(self.layer)) - base
+        lengths: Tensor = torch.cat([shift, ROUNDING * base.norm(dim=-1, keepdim=True)], -1).norm(dim=-1)
+        return forward.mean_over_states(lengths)
 
 
 @dataclass(frozen=True)

@@ -215,7 +215,7 @@ class BaseStatistics:
             stays untouched.
         """
         total = {name: torch.zeros_like(p, dtype=widened(p).dtype) for name, p in weights.items()}
-        with _differentiable(weights.values()):
+        with differentiable(weights.values()):
             for _, batch in self.batches(role, size, most) if weights else ():
                 loss = Forward.of(self.base.model, batch).mean_nll.sum() / len(self.row_range(role, most))
                 grads = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
@@ -325,7 +325,7 @@ def _plain_aligned(reference: BaseStatistics, size: int) -> Tensor:
     block = {n: p for n, p in blocks(model)[-1].named_parameters() if "lora_" not in n}
     mean = reference.mean_gradient("retain", block, size, ALIGNED)
     products = []
-    with _differentiable(block.values()):
+    with differentiable(block.values()):
         for place in range(len(reference.pools.rows["forget"])):
             batch = reference.stack.batch([place + reference.offsets["forget"]])
             grads = torch.autograd.grad(Forward.of(model, batch).mean_nll.sum(), list(block.values()))
@@ -335,7 +335,7 @@ def _plain_aligned(reference: BaseStatistics, size: int) -> Tensor:
 
 
 @contextmanager
-def _differentiable(weights: Collection[Parameter]) -> Iterator[None]:
+def differentiable(weights: Collection[Parameter]) -> Iterator[None]:
     """Context manager: gradients with respect to these parameters can be computed, frozen or not."""
     before = [p.requires_grad for p in weights]
     try:

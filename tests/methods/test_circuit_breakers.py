@@ -51,6 +51,13 @@ def test_a_shift_costs_its_length_and_not_its_square() -> None:
     assert _losses(Hold("retain"), now, base, norm=torch.tensor(1.0)).tolist() == pytest.approx([25.0, 100.0, 0.0])
 
 
+def test_a_shift_of_rounding_has_hardly_a_gradient_and_one_of_a_thousandth_has_all_of_it() -> None:
+    base = torch.tensor([[100.0, 0.0]] * 2, dtype=torch.float64)
+    now = (base + torch.tensor([[0.0, 1e-5], [0.0, 1.0]])).requires_grad_()
+    (slope,) = torch.autograd.grad(_losses(Keep("retain"), now, base).sum(), [now])
+    assert slope[:, 1].tolist() == pytest.approx([1e-3, 1.0], rel=1e-3)
+
+
 def test_its_card() -> None:
     """32 blocks: 10 and 20 as in the paper; forget states of these, retain states of these and the last; 21 blocks train."""
     (phase,) = CircuitBreakers(retain_weight=6.0).phases(MethodContext(32, 8, 9))

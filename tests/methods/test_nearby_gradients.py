@@ -1,4 +1,4 @@
-"""smooth(...) and gru(...) by hand: where gradients are taken, and what is taken away from them."""
+"""smooth(...), gru(...) and hamu(...) by hand: where gradients are taken, and what becomes of them."""
 
 import math
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from torch.nn import Parameter
 from froc.errors import InputError
 from froc.methods.blur import ForgetFirst
 from froc.methods.gru import Rectified
+from froc.methods.hamu import Guaranteed
 from froc.methods.npo import NPO
 from froc.methods.smooth import Nearby
 from froc.plugins import make
@@ -79,17 +80,20 @@ def test_a_wrapper_puts_its_combiner_in_and_nothing_else() -> None:
         ("smooth(npo)", {"rho": 0.2, "sigma": 0.001}, Nearby(True, 0.2, 9)),
         ("smooth(npo)", {"rho": 0.2, "sigma": 0.001, "smoothing": "random"}, Nearby(False, 0.001, 9)),
         ("gru(npo)", {"gamma": 0.6}, Rectified(0.6)),
+        ("hamu(npo)", {"ratio": 0.3}, Guaranteed("forget", 0.3)),
+        ("hamu(npo)", {"ratio": 0.3, "guarantee": "utility"}, Guaranteed("retain", 0.3)),
     ):
         (phase,) = make(Method, name, params).phases(context)
         assert phase.combiner == combiner
         assert (phase.parts, phase.filters, phase.adversary) == (plain.parts, (), None)
     assert make(Method, "smooth(npo)").cost() == 1.5
-    assert make(Method, "gru(npo)").cost() == 1.0
+    assert make(Method, "gru(npo)").cost() == make(Method, "hamu(npo)").cost() == 1.0
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [("smooth(pdu)", "combines its two sides itself"), ("gru(blur(npo))", "combines its two sides itself"),
+     ("hamu(gru(npo))", "combines its two sides itself"), ("hamu(grad_ascent)", "needs a method that trains on retain rows"),
      ("gru(grad_ascent)", "needs a method that trains on retain rows")],
 )  # fmt: skip
 def test_what_cannot_be_wrapped_is_refused(name: str, message: str) -> None:
@@ -138,13 +142,52 @@ def test_parameters_that_only_one_side_moves_have_their_share() -> None:
     assert {name: float(value) for name, value in made.items()} == pytest.approx({"a": 0.2, "b": 2.4})
 
 
+def _hamu(ratio: float, forget: list[float], retain: list[float], first: Any = "forget") -> list[float]:
+    gradients: dict[Any, Any] = {"forget": {"w": torch.tensor(forget)}, "retain": {"w": torch.tensor(retain)}}
+    made = Guaranteed(first, ratio).direction(gradients, {})["w"]
+    return [float(value) for value in made]
+
+
+@pytest.mark.parametrize("first", ["forget", "retain"])
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 0.8])
+def test_the_guaranteed_side_falls_by_what_is_asked_and_the_other_as_much_as_can_be(first: Any, ratio: float) -> None:
+    """g = (2, 0), h = 5 (cos a, sin a): <g', u> is the ratio of |u| = 5 where h by itself has less, and u = h where it has more.
+
+    Among all u of that length whose part along g is at least that, none has more of h: seen on a circle."""
+    for angle in (0.3, 1.2, 1.6, 2.5, 3.0):
+        g, h = [2.0, 0.0], [5.0 * math.cos(angle), 5.0 * math.sin(angle)]
+        u = torch.tensor(_hamu(ratio, g, h, first) if first == "forget" else _hamu(ratio, h, g, first))
+        if math.cos(angle) >= ratio:
+            assert u.tolist() == pytest.approx(h)
+            continue
+        assert float(u.norm()) == pytest.approx(5.0, rel=1e-5)
+        assert float(u[0]) == pytest.approx(5.0 * ratio, abs=1e-5)
+        turns = torch.linspace(0, 2 * math.pi, 3601)
+        circle = 5.0 * torch.stack([turns.cos(), turns.sin()], 1)
+        allowed = circle[circle[:, 0] >= 5.0 * ratio - 1e-6]
+        assert float(u @ torch.tensor(h)) >= float((allowed @ torch.tensor(h)).max()) - 1e-3
+
+
+def test_opposed_gradients_and_missing_ones_give_finite_steps() -> None:
+    """Opposed, only the guaranteed part is left; without a gradient of its own side nothing can be guaranteed."""
+    assert _hamu(0.5, [1.0, 0.0], [-4.0, 0.0]) == pytest.approx([2.0, 0.0])
+    assert all(math.isfinite(value) for value in _hamu(0.5, [0.0, 0.0], [1.0, 0.0]))
+    assert _hamu(0.5, [1.0, 0.0], [0.0, 0.0]) == pytest.approx([0.0, 0.0])
+
+
 @pytest.mark.parametrize(
     ("name", "params"),
-    [("smooth(npo)", {"rho": 0.05}), ("smooth(npo)", {"smoothing": "random", "sigma": 1e-3}), ("gru(npo)", {})],
+    [
+        ("hamu(grad_diff)", {"ratio": 0.7}),
+        ("smooth(npo)", {"rho": 0.05}),
+        ("smooth(npo)", {"smoothing": "random", "sigma": 1e-3}),
+        ("gru(npo)", {}),
+    ],
 )
 def test_they_forget_and_hold(bench: TrialRunner, name: str, params: dict[str, Any]) -> None:
     """From a base model whose mean NLL is below 0.01 on both sides; nats per token."""
-    method = make(Method, name, {"lr": 2e-3, "epochs": 3, "retain_weight": 3.0} | params)
+    method = make(Method, name, {"lr": 2e-3, "epochs": 3} | ({} if "hamu" in name else {"retain_weight": 3.0}) | params)
+
     unlearn(bench.base, method, bench.reference, batch=16, seed=1)
     assert nll(bench.reference, "forget") > 1
     assert nll(bench.reference, "retain") < 0.6
