@@ -63,7 +63,7 @@ class GRU(Wrapper):
     """
 
     paper: ClassVar[str] = "Wang et al. 2503.09117"
-    fidelity: ClassVar[Fidelity] = "formula"
+    fidelity: ClassVar[Fidelity] = "code-checked"
     family: ClassVar[str] = "wrapper"
 
     gamma: float = hyperparameter(0.99, Range(0.3, 1.0))

@@ -69,7 +69,7 @@ class HAMU(Wrapper):
     """
 
     paper: ClassVar[str] = "Chen et al. 2606.02119"
-    fidelity: ClassVar[Fidelity] = "formula"
+    fidelity: ClassVar[Fidelity] = "code-checked"
     family: ClassVar[str] = "wrapper"
     fixed: ClassVar[dict[str, float]] = {"retain_weight": 1.0}
 

@@ -83,11 +83,11 @@ class Smooth(Wrapper):
     rho: length of d, 0.01 in the authors' scripts, for a model of 7 billion parameters; 0 is the inner method.
     sigma: 1e-4 in the authors' scripts.
 
-    The paper's penalties on the gradient's norm and on curvature, and its averaging of weights, are left out.
+    `random` is the paper's formula; no code of it could be read. The paper's penalties on the gradient's norm and on curvature, and its averaging of weights, are left out.
     """
 
     paper: ClassVar[str] = "Fan et al. 2502.05374"
-    fidelity: ClassVar[Fidelity] = "formula"
+    fidelity: ClassVar[Fidelity] = "code-checked"
     family: ClassVar[str] = "wrapper"
 
     smoothing: str = hyperparameter("sharpness", Choice(("sharpness", "random")))
