@@ -83,7 +83,8 @@ def _rectified(bed: Bed, params: dict[str, Any], memory: dict[str, Any]) -> Tens
     memory["mean"] = mean
     product = unlearn @ mean
     memory.setdefault("conflicts", []).append(bool(product < 0))
-    return (unlearn - product / (mean @ mean) * mean if product < 0 else unlearn) + retain
+    rectified: Tensor = unlearn - product / (mean @ mean) * mean if product < 0 else unlearn
+    return rectified + retain
 
 
 def _guaranteed(bed: Bed, params: dict[str, Any], memory: dict[str, Any]) -> Tensor:
@@ -102,7 +103,7 @@ def _guaranteed(bed: Bed, params: dict[str, Any], memory: dict[str, Any]) -> Ten
         return g_r
     orthogonal = g_r - product / (g_f @ g_f) * g_f
     root = math.sqrt(float(radius**2 - constraint**2 / (g_f @ g_f)))
-    update = constraint / (g_f @ g_f) * g_f - root * orthogonal / orthogonal.norm()
+    update: Tensor = constraint / (g_f @ g_f) * g_f - root * orthogonal / orthogonal.norm()
     return -update / rate
 
 
