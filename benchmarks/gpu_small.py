@@ -29,7 +29,7 @@ from tests.small_model import SMALL, TRAINED
 
 SHORT = {"lr": 1e-3, "epochs": 1, "rounds": 1}
 BRIEF = {
-    "relearning": "steps=3", "drift": "steps=3", "soft_prompt": "steps=3", "coordinate_suffix": "steps=2,swaps=4", "latent_perturbation": "steps=3",
+    "relearning": "steps=3", "drift": "steps=3", "benign_finetuning": "steps=3", "soft_prompt": "steps=3", "coordinate_suffix": "steps=2,swaps=4", "latent_perturbation": "steps=3",
 }  # fmt: skip
 """Options of attacks that search."""
 NEEDY = {

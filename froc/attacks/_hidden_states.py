@@ -78,6 +78,18 @@ def batches(model: PreTrainedModel, rows: Sequence[Encoded], size: int = BATCH_R
         yield stack.batch(index)
 
 
+def prompt_tokens(batch: Batch) -> Tensor:
+    """(B, T) bool, the prompts' tokens."""
+    start = torch.from_numpy(batch.start).to(batch.ids.device)
+    return torch.arange(batch.ids.shape[1], device=batch.ids.device) < start[:, None]
+
+
+def at_prompt(batch: Batch, push: Tensor) -> Callable[[Tensor], Tensor]:
+    """(B, T, D) hidden states -> the same with a (D,) vector added at the prompts' tokens."""
+    real = prompt_tokens(batch)[..., None]
+    return lambda out: out + (real * push).to(out.dtype)
+
+
 Place = Callable[[Batch], AbstractContextManager[None]]
 """Makes the context in which a batch's pass is perturbed."""
 

@@ -32,11 +32,13 @@ class Training(Attack):
     batch: rows per step.
     lr: constant learning rate; 0 means 0.03 divided by the model's width, since wide models need small ones: 3e-4 at
         width 96, which brought back most among {1e-4, 3e-4, 1e-3}, and 7e-6 at 4096, where papers use 1e-5.
+    rate: multiple of that learning rate, for a sweep that fits models of any width.
     """
 
     steps: int = hyperparameter(30, Range(1, 250))
     lr: float = hyperparameter(0.0, Range(0.0, 1e-2))
     batch: int = hyperparameter(16, Range(1, 64))
+    rate: float = hyperparameter(1.0, Range(0.1, 10.0, log=True))
 
     def train(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: tuple[Row, ...], material: Material
@@ -48,7 +50,7 @@ class Training(Attack):
         stack = Stack(encode(tokenizer, rows, material.template, Limits.of(model)), model.device)
         draw = np.random.default_rng(hashing.derive_seed("attack", material.seed))
         own = [p.requires_grad_() for p in parameters(model).values() if p.dtype.is_floating_point]
-        lr = self.lr or PER_WIDTH / model.config.get_text_config().hidden_size
+        lr = self.rate * (self.lr or PER_WIDTH / model.config.get_text_config().hidden_size)
         trained = (_OnHost if _bytes_of_training(own) > room(model.device) else _OnDevice)(own, lr)
         left = np.zeros(0, dtype=np.int64)
         for _ in range(self.steps):

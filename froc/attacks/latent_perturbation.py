@@ -1,6 +1,6 @@
 """Latent perturbation attack."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from froc.attacks._hidden_states import GRADIENT_ROWS, HIDDEN_OBSERVABLES, AnswerRecorder, batches, sample, slope
+from froc.attacks._hidden_states import (
+    GRADIENT_ROWS,
+    HIDDEN_OBSERVABLES,
+    AnswerRecorder,
+    at_prompt,
+    batches,
+    prompt_tokens,
+    sample,
+    slope,
+)
 from froc.data.task import Row
 from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
@@ -62,7 +71,7 @@ class LatentPerturbation(Attack):
         recorder = AnswerRecorder(rows)
         with without_gradients():
             for batch in batches(model, rows):
-                with output_changed(block, _at_prompt(batch, push)):
+                with output_changed(block, at_prompt(batch, push)):
                     result = Pass(model, batch, end=False)
                 recorder.add_chunks(batch, result.logit_chunks())
         observation = recorder.observed(queries)
@@ -77,7 +86,7 @@ class LatentPerturbation(Attack):
         """(D,) vector that makes known answers likeliest; zero if none does."""
         norms: list[Tensor] = []
         for batch in known:
-            real = _prompt(batch)
+            real = prompt_tokens(batch)
 
             def measure(out: Tensor, real: Tensor = real) -> Tensor:
                 norms.append(out[real].float())
@@ -99,17 +108,6 @@ class LatentPerturbation(Attack):
         return best
 
 
-def _prompt(batch: Batch) -> Tensor:
-    """(B, T) bool, the prompts' tokens."""
-    start = torch.from_numpy(batch.start).to(batch.ids.device)
-    return torch.arange(batch.ids.shape[1], device=batch.ids.device) < start[:, None]
-
-
-def _at_prompt(batch: Batch, push: Tensor) -> Callable[[Tensor], Tensor]:
-    real = _prompt(batch)[..., None]
-    return lambda out: out + (real * push).to(out.dtype)
-
-
 def _pushing(block: torch.nn.Module, push: Tensor, batch: Batch) -> AbstractContextManager[None]:
     """Context manager: `push` is added to the block's output at the prompts' tokens."""
-    return output_changed(block, _at_prompt(batch, push))
+    return output_changed(block, at_prompt(batch, push))

@@ -15,6 +15,7 @@ OTHERS = ("others", "options", "choices", "perturbed_answer", "perturbed_answers
 PARAPHRASES = ("paraphrases", "paraphrased_question", "paraphrased_questions")
 RESTATED = ("restated", "paraphrased_answer")
 TRANSLATIONS = ("translations", "translated_question")
+MULTI_HOP = ("multi_hop", "multi_hop_question", "multi_hop_questions")
 EXPECTED = "question and answer, messages, prompt and completion, instruction and output, or text"
 
 
@@ -24,7 +25,7 @@ class Row:
     about ("" where unknown).
 
     others: wrong answers (options, perturbed answers). paraphrases: the question in other words. restated: the answer in
-    other words. translations: the question in other languages. context: messages before the question, (role, text) each.
+    other words. translations: the question in other languages. multi_hop: questions that lead to the answer over another fact. context: messages before the question, (role, text) each.
     origin: file and number in it, for messages; no part of what a row is.
     """
 
@@ -36,12 +37,15 @@ class Row:
     restated: str = ""
     translations: tuple[str, ...] = ()
     context: tuple[tuple[str, str], ...] = ()
+    multi_hop: tuple[str, ...] = ()
     origin: str = field(default="", compare=False)
 
     @property
     def more(self) -> list[Any]:
         """Optional contents in addition to question, answer and group; empty where there are none."""
         extras = [list(self.others), list(self.paraphrases), self.restated, list(self.translations)]
+        # rows without them keep the digests that they had before there were any
+        extras += [list(self.multi_hop)] if self.multi_hop else []
         return extras if any(extras) else []
 
     @property
@@ -137,12 +141,17 @@ def _row(record: Record) -> Row:
     row = replace(row, group="" if group is None else str(group), origin=where)
     if not row.question:
         return row
-    others, paraphrases, restated, translations = (
-        _texts(columns, names, where) for names in (OTHERS, PARAPHRASES, RESTATED, TRANSLATIONS)
+    others, paraphrases, restated, translations, multi_hop = (
+        _texts(columns, names, where) for names in (OTHERS, PARAPHRASES, RESTATED, TRANSLATIONS, MULTI_HOP)
     )
     others = tuple(text for text in others if text.strip() != row.answer.strip())
     return replace(
-        row, others=others, paraphrases=paraphrases, restated="".join(restated[:1]), translations=translations
+        row,
+        others=others,
+        paraphrases=paraphrases,
+        restated="".join(restated[:1]),
+        translations=translations,
+        multi_hop=multi_hop,
     )
 
 

@@ -92,6 +92,11 @@ class Attack(ABC):
         return 0
 
     @property
+    def keeps(self) -> float:
+        """Share of the model's change against the base model that it leaves, in [0, 1]."""
+        return 1.0
+
+    @property
     def changes_model(self) -> bool:
         """Whether it changes parameters, so that the model cannot be shared meanwhile."""
-        return type(self).change is not Attack.change
+        return type(self).change is not Attack.change or self.keeps != 1.0

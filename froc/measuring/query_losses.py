@@ -256,7 +256,7 @@ def _under(
     """(probe, losses) of risks under one attack, once per form of the queries and observation of the attack."""
     adversary_material = wanted[0][0].material
     assert adversary_material is not None
-    with base.trainable.temporarily_merged(base.model, change=attack.changes_model) as model:
+    with base.trainable.temporarily_merged(base.model, change=attack.changes_model, keep=attack.keeps) as model:
         attack.change(model, base.tokenizer, adversary_material)
         cache = ObservationCache(base)
         for probe, k in wanted:

@@ -96,7 +96,9 @@ class Sharded(Full):
         """Nothing: the copy is divided, too."""
 
     @contextmanager
-    def temporarily_merged(self, model: PreTrainedModel, *, change: bool) -> Iterator[PreTrainedModel]:
+    def temporarily_merged(
+        self, model: PreTrainedModel, *, change: bool, keep: float = 1.0
+    ) -> Iterator[PreTrainedModel]:
         """Context manager: the model itself. InputError for attacks that change it, which need plain weights."""
         if change:
             raise InputError(

@@ -64,10 +64,13 @@ class TrainableParameters(ABC):
         return name
 
     @contextmanager
-    def temporarily_merged(self, model: PreTrainedModel, *, change: bool) -> Iterator[PreTrainedModel]:
+    def temporarily_merged(
+        self, model: PreTrainedModel, *, change: bool, keep: float = 1.0
+    ) -> Iterator[PreTrainedModel]:
         """Context manager: the model as deployed, adapters merged; parameters may be changed and are restored on exit.
 
-        change: False if nothing will be changed, which saves the copy.
+        change: False if nothing will be changed, which saves the copy. keep: share of the change against the base model
+        that stays, 1 for the model itself, 0 for the base.
         """
         if not change:
             yield model
@@ -76,7 +79,7 @@ class TrainableParameters(ABC):
         kept = on_host(dict(model.named_parameters()))
         trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
         try:
-            self.merge()
+            self.merge(keep)
             yield model
         finally:
             with torch.no_grad():
@@ -85,8 +88,14 @@ class TrainableParameters(ABC):
                     parameter.requires_grad_(trained[name])
                     parameter.grad = None
 
-    def merge(self) -> None:  # noqa: B027  # most scopes change the parameters themselves
-        """Merge the active adapter into the base parameters."""
+    @torch.no_grad()
+    def merge(self, keep: float = 1.0) -> None:
+        """Merge the active adapter into the base parameters, or move the parameters towards the base's. keep: see `temporarily_merged`."""
+        if keep == 1.0:
+            return
+        base = self.base_values()
+        for name, parameter in self.parameters().items():
+            parameter.copy_(torch.lerp(base[name].to(parameter), parameter, keep))
 
     def activate(self, adapters: Sequence[int]) -> None:  # noqa: B027  # most scopes have no adapters
         """Choose the adapters of the next pass; its rows are grouped by adapter, equally many each."""
@@ -241,21 +250,23 @@ class Lora(TrainableParameters):
         return state
 
     @contextmanager
-    def temporarily_merged(self, model: PreTrainedModel, *, change: bool) -> Iterator[PreTrainedModel]:
+    def temporarily_merged(
+        self, model: PreTrainedModel, *, change: bool, keep: float = 1.0
+    ) -> Iterator[PreTrainedModel]:
         """Context manager: as above; where it is changed, all of the model has plain weights meanwhile."""
         with (
             nf4.unpacked(model) if change else nullcontext(),
-            super().temporarily_merged(model, change=change) as merged,
+            super().temporarily_merged(model, change=change, keep=keep) as merged,
         ):
             yield merged
 
     @torch.no_grad()
-    def merge(self) -> None:
-        """Add the active adapter's change to each adapted weight, and set the adapter to zero."""
+    def merge(self, keep: float = 1.0) -> None:
+        """Add the active adapter's change, or a share of it, to each adapted weight, and set the adapter to zero."""
         adapter_index = f"m{self.active[0]}"
         for name, layer in self._weights.items():
             weight = getattr(layer.get_base_layer(), name.rpartition(".")[2])
-            weight.add_(layer.get_delta_weight(adapter_index).to(weight))
+            weight.add_(layer.get_delta_weight(adapter_index).to(weight), alpha=keep)
             layer.lora_B[adapter_index].weight.zero_()
 
     def activate(self, adapters: Sequence[int]) -> None:

@@ -32,7 +32,7 @@ from froc.training.method import Method
 from tests.small_model import SMALL
 
 QUICK = {
-    "relearning": "steps=3", "drift": "steps=3", "soft_prompt": "steps=3", "coordinate_suffix": "steps=2,swaps=4",
+    "relearning": "steps=3", "drift": "steps=3", "benign_finetuning": "steps=3", "soft_prompt": "steps=3", "coordinate_suffix": "steps=2,swaps=4",
     "latent_perturbation": "steps=3", "sampling": "k=3",
 }  # fmt: skip
 ALL = names(Attack)
@@ -248,7 +248,7 @@ def test_torchao_rounds_as_closely_as_we_do(bits: int, group: int) -> None:
     assert 0.8 < (theirs - start).std() / (ours - start).std() < 1.1
 
 
-@pytest.mark.parametrize("name", ["relearning", "drift"])
+@pytest.mark.parametrize("name", ["relearning", "drift", "benign_finetuning"])
 def test_no_steps_of_training_are_the_identity(name: str, untouched: Base, task: Task) -> None:
     adversary = material(split(task, 0.3)[0])
     before = {key: p.detach().clone() for key, p in untouched.model.named_parameters()}
