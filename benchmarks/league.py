@@ -62,7 +62,7 @@ METHODS = (
     "none,retrain,grad_ascent,task_vector,grad_diff,kl_min,wga,satimp,npo,simnpo,idk,altpo,flat,undial,ceu,rmu,adaptive_rmu,pdu,"
     "dipo,e2urec,poison,kuda,srmu,u_can,rule,curvature,k_fade,ofmu,ofmu_first,compose,gu(npo),blur(npo),guard(npo),sure(npo),lat(npo),"
     "advunlearn(npo),fit(npo),cure(npo),jensun,tnpo,circuit_breakers,whp,repselect,"
-    "tar,smooth(npo),gru(npo),hamu(grad_diff),risk_aware"
+    "tar,smooth(npo),gru(npo),hamu(grad_diff),agt(npo),risk_aware"
 )
 QUICK = "none,pdu"
 RULED = "grad_diff,npo,simnpo,undial,rmu,pdu,risk_aware"
@@ -115,9 +115,10 @@ def row(name: str, task: Task, trials: int, out: Path, seed: int) -> dict[str, A
     )  # fmt: skip
     done = finished_run.trials.filter(pl.col("status") == "complete")
     within = done.filter(pl.col("forgetting") <= task.limit)
-    document = finished_run.certificate.document["candidates"]
+    # empty where nothing was worth opening
+    document = finished_run.certificate.document.get("candidates", ())
     curs = [{risk: candidate["cur"][risk]["simultaneous"] for risk in task.risks} for candidate in document]
-    best = min(curs, key=worst)
+    best = min(curs, key=worst, default=dict.fromkeys(task.risks, 1.0))
     return {
         "method": name,
         "search utility": None if within.is_empty() else float(within["utility"].to_numpy().min()),

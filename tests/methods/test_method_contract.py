@@ -56,6 +56,10 @@ WRAPPED = [
     "gu(sure(idk))",
     "fit(npo)",
     "cure(npo)",
+    "smooth(npo)",
+    "gru(npo)",
+    "hamu(grad_diff)",
+    "agt(npo)",
 ]
 
 
