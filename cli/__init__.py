@@ -8,6 +8,7 @@
     like        the options of an earlier run, and which ones a user gave
     plan_signature   signing a plan before its first trial, stamping signatures
     autocast    a warning where --autocast makes training slower
+    interrupts  Ctrl-C and SIGTERM end a command wherever they meet it
 
 Torch is imported only by commands that train or measure, when they start to work.
 """
