@@ -44,7 +44,7 @@ from froc.training.base_statistics import BaseStatistics, TrainingRows
 from froc.training.loop import unlearn
 from froc.training.method import Method
 
-USERS, FILMS, GENRES, RATED = 50, 36, 4, 20
+USERS, FILMS, GENRES, RATED = 20, 30, 4, 20
 WHIM = 0.35
 """Share of ratings that say the opposite of what a user's genres say."""
 LOST = 0.05
@@ -98,7 +98,7 @@ def stage(task: Task, view: SearchView, steps: int) -> Stage:
             eos_token_id=tokenizer.eos_token_id, pad_token_id=None,
         )  # fmt: skip
         model = LlamaForCausalLM(config)
-        Relearning(steps=steps, lr=2e-3, batch=32).change(model, tokenizer, Material(rows, (), (), view.template))
+        Relearning(steps=steps, lr=3e-3, batch=32).change(model, tokenizer, Material(rows, (), (), view.template))
         return wrap("recommender", model, tokenizer)
 
     return Stage(taught(own["forgotten"] + own["kept"]), view, numbers(taught(own["kept"]), view))
@@ -129,7 +129,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         task = benchmarks.read("movielens:forget20", written(Path(folder)))
     view, _ = split(task, 0.9)
-    made = stage(task, view, 150 if arguments.quick else 600)
+    made = stage(task, view, 150 if arguments.quick else 700)
     start = numbers(made.base, view)
     reference = BaseStatistics(made.base, TrainingRows.of(view, made.base, 0))
     print("| method | strength | forgotten answers given | AUC forgotten | AUC kept |\n|---|---|---|---|---|")
