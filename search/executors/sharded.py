@@ -32,7 +32,8 @@ from froc.search.executors.processes import (
 from froc.search.settings import Settings
 
 UNSUPPORTED = frozenset(
-    {"advunlearn", "cure", "curvature", "fit", "gu", "guard", "k_fade", "kuda", "ofmu", "ofmu_first", "rule", "u_can"}
+    {"advunlearn", "agt", "cure", "curvature", "fit", "gu", "guard", "k_fade", "kuda", "ofmu", "ofmu_first", "repselect", "rule", "smooth",
+     "tar", "u_can"}
 )  # fmt: skip
 """Methods that read or write weights and gradients in ways that divided ones do not allow, or that end elsewhere with them
 (`benchmarks/sharded.py`)."""
