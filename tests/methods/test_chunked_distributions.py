@@ -22,7 +22,7 @@ from froc.training.memory_simulation import Simulation
 from froc.training.method import Method
 from tests.training.small import NO_TOKENIZER, encoded, llama
 
-METHODS = ("pdu", "ceu", "kl_min", "undial", "dipo", "e2urec", "k_fade")
+METHODS = ("pdu", "ceu", "kl_min", "undial", "dipo", "e2urec", "k_fade", "jensun", "whp", "tar")
 LARGE = 128_256
 """Tokens of Llama 3's vocabulary."""
 
@@ -34,7 +34,8 @@ def _trained(name: str, linear: bool) -> Tensor:
         LINEAR_HEAD.discard(model)
     rows = encoded(6, 40)
     statistics = BaseStatistics(
-        Base("small", model, NO_TOKENIZER, Full(model), ""), TrainingRows({"forget": rows, "retain": rows[::-1]})
+        Base("small", model, NO_TOKENIZER, Full(model), ""),
+        TrainingRows({"forget": rows, "retain": rows[::-1], "refusal": rows[::-1]}),
     )
     method = make(Method, name, {"epochs": 2, "lr": 1e-3} if name != "k_fade" else {})
     unlearn(statistics.base, method, statistics, batch=3, seed=0)
@@ -63,7 +64,7 @@ def test_steps_are_the_same_a_chunk_at_a_time(monkeypatch: pytest.MonkeyPatch, n
     assert float((chunked - whole).norm()) < 2e-3 * float((whole - start).norm())
 
 
-@pytest.mark.parametrize("name", ["pdu", "ceu", "kl_min", "e2urec"])
+@pytest.mark.parametrize("name", ["pdu", "ceu", "kl_min", "e2urec", "jensun"])
 def test_a_step_with_a_large_vocabulary_needs_a_few_chunks(name: str) -> None:
     """Counted without values: what is beside parameters stays below a half of what the logits alone would need."""
     with META:
@@ -71,7 +72,9 @@ def test_a_step_with_a_large_vocabulary_needs_a_few_chunks(name: str) -> None:
     narrow_alike(model, _narrowed())
     long = [Encoded((3,) * (8 + 40), 8, 39)] * 24
     base = Base("large", model, NO_TOKENIZER, Full(model), "")
-    simulation = Simulation(base, TrainingRows({"forget": long, "retain": long}), Engine(), train="full")
+    simulation = Simulation(
+        base, TrainingRows({"forget": long, "retain": long, "refusal": long}), Engine(), train="full"
+    )
     options = {"teacher_epochs": 1} if name == "e2urec" else {}
     needed = simulation.needs(make(Method, name, options), 24)
     logits = 2 * 4 * 24 * 40 * LARGE
