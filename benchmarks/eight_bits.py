@@ -1,6 +1,6 @@
-"""froc's 8-bit AdamW beside bitsandbytes' and plain AdamW: how near a training of the embedded model ends to one in float32 throughout.
+"""froc's 8-bit AdamW beside bitsandbytes', torchao's and plain AdamW: how near a training of the embedded model ends to one in float32 throughout.
 
-    python benchmarks/eight_bits.py        # bitsandbytes' rows need that package
+    python benchmarks/eight_bits.py        # bitsandbytes' and torchao's rows need these packages
 
 apart: distance of the end from the float32 one, as a share of how far that went. along: how far it went in that one's direction (1 is
 as far). moved: share of weights that differ from the start in any bit. Deterministic.
@@ -40,6 +40,15 @@ def theirs(parameters: Any, lr: float, *_: Any) -> torch.optim.Optimizer:
     return made
 
 
+def of_torchao(parameters: Any, lr: float, *_: Any) -> torch.optim.Optimizer:
+    """torchao's, which rounds bfloat16 weights at random, too; it keeps moments of fewer than 4,096 values in the parameters' type."""
+    library: Any = import_module("torchao.optim")
+    made: torch.optim.Optimizer = library.AdamW8bit(
+        list(parameters), lr=lr, weight_decay=WEIGHT_DECAY, bf16_stochastic_round=True
+    )
+    return made
+
+
 def change(
     base: Base, view: SearchView, lr: float, engine: Engine, factory: Callable[..., Any]
 ) -> Mapping[str, Tensor]:
@@ -68,6 +77,8 @@ def main() -> None:
         }
         if find_spec("bitsandbytes"):
             ways["bitsandbytes"] = (Engine(), theirs)
+        if find_spec("torchao"):
+            ways["torchao"] = (Engine(), of_torchao)
         for name, (engine, factory) in ways.items():
             moved = flat(change(base, view, lr, engine, factory))
             apart = float((moved - exact).norm() / exact.norm())

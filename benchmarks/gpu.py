@@ -22,7 +22,7 @@ from typing import Any
 import gpu_large
 import gpu_small
 import torch
-from gpu_models import GPU, QUICK, Sizes
+from gpu_models import GPU, QUICK, SO_FAR, Sizes
 
 from froc.models.determinism import SIZE, WORKSPACE
 
@@ -44,7 +44,7 @@ LEAST = 5
 """Seconds without which a stage is not begun."""
 
 
-class OverdueError(Exception):
+class OverdueError(BaseException):  # trials turn every other error into an outcome, and would go on
     """A stage has taken all its time."""
 
 
@@ -68,12 +68,13 @@ def done(name: str, sizes: Sizes, seconds: float) -> dict[str, Any]:
     """A stage's line."""
     begin = time.monotonic()
     line: dict[str, Any] = {"stage": name, "passed": None}
+    SO_FAR.clear()
     try:
         with limited(seconds):
             line |= STAGES[name][0](sizes)
-    except Exception as error:  # the next stage is run whatever happens to this one
+    except (Exception, OverdueError) as error:  # the next stage is run whatever happens to this one
         place = traceback.extract_tb(error.__traceback__)[-1]
-        line |= {
+        line |= SO_FAR | {
             "passed": False,
             "error": f"{type(error).__name__}: {error}"[:400],
             "at": f"{place.filename}:{place.lineno}",

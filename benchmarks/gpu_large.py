@@ -1,5 +1,6 @@
 """Stages of benchmarks/gpu.py on models of 1 and 8 billion parameters."""
 
+import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,24 +9,32 @@ from typing import Any
 from unittest import mock
 
 import torch
-from gpu_models import GB, Sizes, made, runner, view
+from gpu_models import GB, SO_FAR, Sizes, made, runner, small_base, small_view, view
 from torch.profiler import ProfilerActivity, profile
 
+from froc.data.splits import SearchView
 from froc.measuring.measurement import Measurement, measurement
 from froc.measuring.query_losses import measured, probes
 from froc.models.base import Base
 from froc.models.batches import encode
+from froc.models.device_room import host_room
 from froc.models.generation import greedy_answers
+from froc.models.hooks import blocks
 from froc.models.memory_needs import needs
 from froc.search.trial.outcome import Outcome, TrialSpec
 from froc.search.trial.runner import TrialRunner
 from froc.search.trial.throughput import look_seconds, measure
 from froc.training import loop
 
-PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "B200": 2250e12, "L40S": 362e12}
-"""Part of a GPU's name -> products and sums per second in bfloat16, dense."""
-PRODUCTS = ("gemm", "cutlass", "nvjet", "::mm", "::addmm", "::bmm", "_linear")
+PEAKS = {
+    "H100 PCIe": 756e12, "H100 NVL": 835e12, "H200": 989e12, "H100": 989e12, "H800": 989e12, "A100": 312e12, "A800": 312e12,
+    "GB200": 2500e12, "B200": 2250e12, "L40S": 362e12,
+}  # fmt: skip
+"""Part of a GPU's name -> products and sums per second in bfloat16, dense, by its maker's data sheets; the first that is in the name counts."""
+PRODUCTS = ("gemm", "cutlass", "nvjet", "cublas", "::mm", "::addmm", "::bmm", "_linear")
 """Parts of the names of matrix products' kernels, or of operators on the CPU."""
+WORKSPACES = 2**26
+"""Bytes that cuBLAS may keep for its own use."""
 TRIALS_PER_HOUR = 8
 USE = 0.45
 """Goal: share of the device's peak in the steps' matrix products."""
@@ -135,8 +144,10 @@ def _profile(sizes: Sizes, bench: TrialRunner) -> dict[str, Any]:
         order = "self_device_time_total" if real else "self_cpu_time_total"
         (sizes.out / "profile.txt").write_text(averages.table(sort_by=order, row_limit=40), encoding="utf-8")
     field = "self_device_time_total" if real else "self_cpu_time_total"
-    products = sum(getattr(item, field) for item in averages if any(part in item.key for part in PRODUCTS))
-    total = sum(getattr(item, field) for item in averages) or 1.0
+    # an operator has its kernels' time, too, which would count twice
+    items = [item for item in averages if not real or str(item.device_type).endswith("CUDA")]
+    products = sum(getattr(item, field) for item in items if any(part in item.key for part in PRODUCTS))
+    total = sum(getattr(item, field) for item in items) or 1.0
     return {"share_of_products": round(products / total, 3)}
 
 
@@ -159,6 +170,9 @@ def lora_8b(sizes: Sizes) -> dict[str, Any]:
     peak = sizes.peak(few)
     rows = tight.engine.rows
     sizes.limit(torch.cuda.get_device_properties(0).total_memory if sizes.on_gpu else None)
+    for block in blocks(base.model):
+        # recomputed for the long rows alone
+        vars(block).pop("forward", None)
     usual = runner(base, sizes, batch=sizes.batch)
     speed = measure(usual, "npo", sizes.steps, look_seconds(usual), {"epochs": 5})
     per_hour = 3600 / speed.trial
@@ -170,38 +184,63 @@ def lora_8b(sizes: Sizes) -> dict[str, Any]:
 
 
 def generation(sizes: Sizes) -> dict[str, Any]:
-    """Tokens per second, and whether texts hang on how many rows are written at once."""
-    base = _eight(sizes)
-    task = view(sizes.rows, sizes.words, sizes.queries)
+    """Tokens per second of 8B, and whether texts of the small model, which has learned some, hang on how many rows are written at once.
+
+    Random weights in bfloat16 have ties among their likeliest tokens, so that 8B's texts say nothing about that.
+    """
+    small = small_base(sizes)
+    same, _, _ = _written(sizes, small, small_view())
+    SO_FAR["same_texts"] = same
+    of_eight, tokens, seconds = _written(sizes, _eight(sizes), view(sizes.rows, sizes.words, sizes.queries))
+    return {
+        "passed": same >= 0.99,
+        "same_texts": same,
+        "same_texts_8b": of_eight,
+        "tokens_per_s": round(tokens / seconds, 1),
+    }
+
+
+def _written(sizes: Sizes, base: Base, task: SearchView) -> tuple[float, int, float]:
+    """Share of texts that are the same with all rows and with a quarter at once, tokens written, seconds."""
     rows = encode(base.tokenizer, task.forget[: sizes.prompts], task.template)
-    texts = {}
     begin = time.perf_counter()
-    for size in (sizes.prompts, max(1, sizes.prompts // 4)):
-        texts[size] = greedy_answers(base.model, base.tokenizer, rows, size)
+    first, second = (
+        greedy_answers(base.model, base.tokenizer, rows, size) for size in (len(rows), max(1, len(rows) // 4))
+    )
     sizes.settle()
     seconds = time.perf_counter() - begin
-    first, second = texts.values()
     same = sum(a == b for a, b in zip(first, second, strict=True)) / len(first)
-    written = sum(map(len, (*first, *second)))
-    return {"passed": same >= 0.99, "same_texts": round(same, 3), "tokens_per_s": round(written / seconds, 1)}
+    return round(same, 3), sum(map(len, (*first, *second))), seconds
 
 
 def attacks(sizes: Sizes) -> dict[str, Any]:
     """Relearning, quantisation and a searched prompt against adapters of 8B."""
-    base, peaks = _eight(sizes), {}
+    base = _eight(sizes)
+    peaks: dict[str, float] = {}
     sizes.limit(sizes.large)
     task = view(sizes.rows, sizes.words, sizes.queries)
-    for text in ("relearning:steps=3", "quantization", "soft_prompt:steps=3"):
+    SO_FAR["peak_gb"] = peaks
+    # relearning last: it takes 16 bytes a parameter of the host's memory, and seconds a step there
+    for text in ("quantization", "soft_prompt:steps=3", "relearning:steps=1"):
+        if (
+            text.startswith("relearning")
+            and sizes.on_gpu
+            and host_room() < 16 * sum(p.numel() for p in base.model.parameters())
+        ):
+            SO_FAR["relearning"] = f"left out: {host_room() / GB:.0f} GB of the host's memory are free"
+            continue
         risk: Measurement = measurement(f"extraction_strength@{text}")
         queries = task.queries["forgetting"][: max(4, sizes.queries // 4)]
         (probe,) = probes(base, {"risk": queries}, {"risk": risk}, task)
         peaks[text] = sizes.peak(partial(measured, base, [probe]))
-    return {"passed": sizes.large is None or max(peaks.values()) <= sizes.large / GB, "peak_gb": peaks}
+    return {**SO_FAR, "passed": sizes.large is None or max(peaks.values()) <= sizes.large / GB, "peak_gb": peaks}
 
 
 def full_8b(sizes: Sizes) -> dict[str, Any]:
     """All parameters of 8B in 80 GB, as `--optimizer adamw8bit --dtype bfloat16 --checkpointing` trains them."""
     _eight.cache_clear()
+    # layers and their forwards refer to each other, and would hold the other model's 16 GB
+    gc.collect()
     sizes.limit(sizes.large)
     base = made(sizes.eight, torch.bfloat16, sizes.device, "full")
     bench = runner(base, sizes, batch=max(1, sizes.batch // 2), checkpointing=True, optimizer="adamw8bit")
@@ -236,7 +275,7 @@ def out_of_memory(sizes: Sizes) -> dict[str, Any]:
     leaked = torch.cuda.memory_allocated() - held
     good = {status for status, _ in ends} <= {"complete", "out-of-memory"} and ends[0][0] == "out-of-memory"
     return {
-        "passed": good and after == "complete" and leaked == 0,
+        "passed": good and after == "complete" and leaked <= (0 if "pretend" in sizes.device_name else WORKSPACES),
         "ends": ends,
         "after": after,
         "leaked_bytes": leaked,

@@ -16,13 +16,15 @@ from froc.data.splits import SearchView, split
 from froc.data.tasks import embedded_text
 from froc.measuring.measurement import plain
 from froc.measuring.metric import Metric
-from froc.models.base import Base, wrap
+from froc.models.base import Base, load, measured_as, wrap
 from froc.models.compute import Engine
 from froc.plugins import make
 from froc.search.trial.runner import TrialRunner
 from tests.small_model import SMALL, TRAINED
 
 GB = 10**9
+SO_FAR: dict[str, Any] = {}
+"""Figures of the stage under way, for its line if it does not come to its end."""
 
 
 @dataclass(frozen=True)
@@ -151,10 +153,21 @@ def view(rows: int, words: int, queries: int) -> SearchView:
     return replace(result, queries={pool: asked[:queries] for pool, asked in result.queries.items()})
 
 
+def small_base(sizes: Sizes) -> Base:
+    """The small model, on the device in float32."""
+    return load(str(TRAINED), device=sizes.device, dtype="float32")
+
+
+def small_view() -> SearchView:
+    """The small model's task."""
+    return split(embedded_text.task(SMALL), 0.2)[0]
+
+
 def runner(
     base: Base, sizes: Sizes, *, words: int | None = None, batch: int | None = None, checkpointing: bool = False, optimizer: str = "adamw",
 ) -> TrialRunner:  # fmt: skip
-    """Trials of a made model."""
+    """Trials of a made model, measured in bfloat16 as `--measure-dtype bfloat16` does: strict float32 takes many times as long."""
+    base = measured_as(base, "bfloat16") if base.dtype == "float32" else base
     measures = plain(dict.fromkeys(("forgetting", "utility"), make(Metric, "extraction_strength")))
     engine = Engine.of(base.model, checkpointing=checkpointing, optimizer=optimizer)
     task = view(sizes.rows, words or sizes.words, sizes.queries)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpu_models import Sizes
+from gpu_models import SO_FAR, Sizes
 from torch import Tensor
 
 from froc.data.splits import split
@@ -40,6 +40,15 @@ AGREE = 0.95
 """Share of queries whose losses differ from the CPU's by at most a thousandth."""
 
 
+def attacked() -> list[str]:
+    """A measurement under each attack, by a metric that reads what it acts on."""
+    every = []
+    for name in names(Attack):
+        metric = "rouge_l" if find(Attack, name).shows_in == {"written"} else "probability"
+        every.append(f"{metric}@{name}:{BRIEF[name]}" if name in BRIEF else f"{metric}@{name}")
+    return every
+
+
 def _runner(place: str, autocast: str = "off") -> TrialRunner:
     base = load(str(TRAINED), device=place, dtype="float32")
     measures = plain(dict.fromkeys(("forgetting", "utility"), make(Metric, "probability")))
@@ -62,6 +71,7 @@ def code_paths(sizes: Sizes) -> dict[str, Any]:
     runners = [_runner("cpu"), _runner(sizes.device)]
     listed = [*(name for name in names(Method) if name not in (*wrappers(), "retrain")), *(f"{name}(npo)" for name in wrappers())]  # fmt: skip
     shares: dict[str, float] = {}
+    SO_FAR["agreement"] = shares
     for name in listed[: sizes.choice]:
         ends = [runner.run([_spec(name)], [lambda *_: False])[0] for runner in runners]
         if ends[0].status != ends[1].status or not ends[0].ended:
@@ -70,8 +80,7 @@ def code_paths(sizes: Sizes) -> dict[str, Any]:
         shares[name] = min(_agreement(losses, ends[1].ended[0].tables[risk]) for risk, losses in ends[0].ended[0].tables.items())  # fmt: skip
     half = _half_forgotten(runners[0])
     metrics = [name for name in names(Metric) if name not in NEEDY][: sizes.choice]
-    attacks = [f"probability@{name}:{BRIEF[name]}" if name in BRIEF else f"probability@{name}" for name in names(Attack)][: sizes.choice]  # fmt: skip
-    for text in (*metrics, *attacks):
+    for text in (*metrics, *attacked()[: sizes.choice]):
         shares[text] = _agreement(*(_measured(runner, text, half) for runner in runners))
     apart = {name: share for name, share in shares.items() if share < AGREE}
     return {"passed": not apart, "tried": len(shares), "agree": len(shares) - len(apart), "apart": apart}

@@ -193,7 +193,7 @@ def executor_maker(
     if machine.executor == "sharded":
         from froc.search.executors.sharded import Sharded, refuse_unfit
 
-        refuse_unfit(settings, job.space, measures(settings), machine.compiled)
+        refuse_unfit(settings, machine.compiled)
         return lambda _: Sharded(recipe, crew)
     if crew[0] != "ray":
         return lambda _: Processes(recipe, crew, threads=threads)

@@ -16,9 +16,10 @@ from froc.data.task import Row
 from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.attack import Attack, Material, parameters
 from froc.models.batches import Counts, Limits, Stack, encode
-from froc.models.device_room import room
+from froc.models.device_room import host_room, room
 from froc.models.forward import Forward
 from froc.models.memory import with_fewer_rows
+from froc.models.process_group import is_divided
 
 CLIP = 1.0
 PER_WIDTH = 0.03
@@ -51,7 +52,7 @@ class Training(Attack):
         draw = np.random.default_rng(hashing.derive_seed("attack", material.seed))
         own = [p.requires_grad_() for p in parameters(model).values() if p.dtype.is_floating_point]
         lr = self.rate * (self.lr or PER_WIDTH / model.config.get_text_config().hidden_size)
-        trained = (_OnHost if _bytes_of_training(own) > room(model.device) else _OnDevice)(own, lr)
+        trained = _kind(own, room(model.device))(own, lr)
         left = np.zeros(0, dtype=np.int64)
         for _ in range(self.steps):
             while len(left) < self.batch:
@@ -67,6 +68,20 @@ class Training(Attack):
 
             with_fewer_rows(self.batch, passes, trained.clear)
             trained.step()
+
+
+def _kind(own: Sequence[Tensor], room: float) -> "type[_Trained]":
+    """Where and how these parameters train."""
+    if any(is_divided(p) for p in own):
+        return _Divided
+    if _bytes_of_training(own) <= room:
+        return _OnDevice
+    needed = 16 * sum(p.numel() for p in own)
+    # without values nothing is taken
+    if not own[0].is_meta and needed > host_room():
+        # the system would end the process instead, and with it the search
+        raise MemoryError(f"training all parameters needs {needed / 1e9:.3g} GB of the host's memory")
+    return _OnHost
 
 
 def _bytes_of_training(own: Sequence[Tensor]) -> int:
@@ -120,6 +135,18 @@ class _OnDevice(_Trained):
             grad, grads[place] = grads[place], None
             if grad is not None:
                 p.grad = grad.to(p.dtype) if p.grad is None else p.grad + grad
+
+
+class _Divided(_OnDevice):
+    """Each process's part on its device; a backward pass leaves the gradients divided."""
+
+    def add_gradients(self, loss: Tensor) -> None:
+        loss.backward()
+        for p, copy in zip(self._own, self._moved, strict=True):
+            if p is not copy and p.grad is not None:
+                grad = p.grad.to(copy.dtype)
+                copy.grad = grad if copy.grad is None else copy.grad + grad
+                p.grad = None
 
 
 class _OnHost(_Trained):

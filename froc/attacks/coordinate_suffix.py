@@ -21,6 +21,7 @@ from froc.measuring.metric import Observable, Observation
 from froc.measuring.model_observation import observe
 from froc.models.batches import Batch, Encoded, Limits, encode
 from froc.models.hooks import output_changed
+from froc.models.process_group import whole
 
 Tokens = tuple[int, ...]
 MARKER = " |"
@@ -125,7 +126,7 @@ class CoordinateSuffix(Attack):
 
         grad = slope(model, list(batches(model, rows, GRADIENT_ROWS)), place, nothing)[1]
         with torch.no_grad():
-            gain = -(grad @ embeddings.weight.float().T)[:, : len(tokenizer)]
+            gain = -(grad @ whole(embeddings.weight).float().T)[:, : len(tokenizer)]
             gain[:, [i for i in tokenizer.all_special_ids if i < gain.shape[1]]] = -torch.inf
             tokens: list[list[int]] = gain.topk(min(self.top, gain.shape[1])).indices.tolist()
             return tokens

@@ -17,6 +17,7 @@ from froc.measuring.attack import Attack, Material
 from froc.models.batches import Encoded, Limits, encode
 from froc.models.forward import Pass
 from froc.models.hooks import blocks, recording_inputs
+from froc.models.process_group import edited
 
 DAMPING = 0.01
 """Share of the mean of a Hessian's diagonal that is added to it, as in the authors' code."""
@@ -51,10 +52,10 @@ class Gptq(Attack):
         for block in blocks(model):
             layers = {name: part for name, part in block.named_modules() if isinstance(part, Linear | Conv1D)}
             for name, hessian in _hessians(model, layers, rows).items():
-                weight = layers[name].get_parameter("weight")
-                # GPT-2's layers hold (inputs, outputs)
-                matrix = weight.T if isinstance(layers[name], Conv1D) else weight
-                matrix.copy_(rounded(matrix.float(), hessian, self.bits, self.group))
+                with edited(layers[name].get_parameter("weight")) as weight:
+                    # GPT-2's layers hold (inputs, outputs)
+                    matrix = weight.T if isinstance(layers[name], Conv1D) else weight
+                    matrix.copy_(rounded(matrix.float(), hessian, self.bits, self.group))
 
 
 def _hessians(model: PreTrainedModel, layers: Mapping[str, Module], rows: Sequence[Encoded]) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from froc.errors import InputError
 from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.attack import Attack, Material, parameters
+from froc.models.process_group import edited
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Pruning(Attack):
         ends = {id(part.weight) for part in (model.get_input_embeddings(), model.get_output_embeddings()) if part}
         for parameter in parameters(model).values():
             if parameter.ndim >= 2 and parameter.dtype.is_floating_point and id(parameter) not in ends:
-                size = parameter.abs().flatten()
-                count = int(self.share * len(size))
-                if count:
-                    parameter.flatten().scatter_(0, size.argsort()[:count], 0.0)
+                with edited(parameter) as matrix:
+                    size = matrix.abs().flatten()
+                    count = int(self.share * len(size))
+                    if count:
+                        matrix.flatten().scatter_(0, size.argsort()[:count], 0.0)

@@ -14,6 +14,7 @@ from froc.errors import InputError
 from froc.fidelity import Fidelity
 from froc.hyperparameters import Choice, hyperparameter
 from froc.measuring.attack import Attack, Material, parameters
+from froc.models.process_group import edited
 
 CHUNK = 2**24
 """Weights rounded at a time."""
@@ -81,13 +82,16 @@ class Quantization(Attack):
         turned = {id(module.weight) for module in model.modules() if isinstance(module, Conv1D)}
         for parameter in parameters(model).values():
             if parameter.ndim >= 2 and parameter.dtype.is_floating_point:
-                # GPT-2's layers hold (inputs, outputs)
-                matrix = parameter.T if id(parameter) in turned else parameter
-                ways = {"torch": self._round, "bitsandbytes": self._by_bitsandbytes, "torchao": self._by_torchao}
-                # groups lie within a row, so parts of a matrix are rounded as the whole, with less memory
-                size = max(1, CHUNK // matrix[0].numel()) if self.backend == "torch" else len(matrix)
-                for part in matrix.split(size):
-                    part.copy_(ways[self.backend](part))
+                with edited(parameter) as whole:
+                    # GPT-2's layers hold (inputs, outputs)
+                    self._round_rows(whole.T if id(parameter) in turned else whole)
+
+    def _round_rows(self, matrix: Tensor) -> None:
+        ways = {"torch": self._round, "bitsandbytes": self._by_bitsandbytes, "torchao": self._by_torchao}
+        # groups lie within a row, so parts of a matrix are rounded as the whole, with less memory
+        size = max(1, CHUNK // matrix[0].numel()) if self.backend == "torch" else len(matrix)
+        for part in matrix.split(size):
+            part.copy_(ways[self.backend](part))
 
     def _round(self, matrix: Tensor) -> Tensor:
         inputs = matrix.shape[-1]

@@ -19,6 +19,7 @@ from froc.measuring.metric import Observable, Observation
 from froc.measuring.model_observation import observe
 from froc.models.batches import Encoded, Limits, encode
 from froc.models.hooks import output_changed
+from froc.models.process_group import called
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class SoftPrompt(Attack):
         draw = torch.Generator().manual_seed(hashing.derive_seed("soft prompt", seed))
         first = torch.randint(model.config.get_text_config().vocab_size, (self.tokens,), generator=draw)
         with torch.no_grad():
-            soft = embeddings(first.to(model.device)[None])[0].float()
+            soft = called(embeddings, first.to(model.device)[None])[0].float()
         size = float(soft.square().mean().sqrt())
         soft.requires_grad_()
         optimiser = torch.optim.Adam([soft], lr=self.lr * size)

@@ -25,6 +25,7 @@ from froc.models.hooks import blocks
 from froc.models.likelihood import token_nll
 from froc.models.memory import measured_in_rows
 from froc.models.nf4 import unpacked
+from froc.models.process_group import differentiable, gradients, whole
 
 BATCH_ROWS = 256
 VERBATIM = 128
@@ -198,19 +199,12 @@ def _gradients(model: PreTrainedModel, rows: Sequence[Encoded]) -> NDArray[np.fl
 
 
 def _gradient_norms(model: PreTrainedModel, rows: Sequence[Encoded]) -> NDArray[np.float64]:
-    trained = {name: p for name, p in model.named_parameters() if p.dtype.is_floating_point}
-    before = {name: p.requires_grad for name, p in trained.items()}
+    trained = [p for p in model.parameters() if p.dtype.is_floating_point]
     stack = Stack(rows, next(model.parameters()).device)
     norms = np.zeros(len(rows))
-    try:
-        for p in trained.values():
-            p.requires_grad_(True)
+    with differentiable(model, trained):
         for i in range(len(rows)):
-            with torch.enable_grad():
-                loss = Pass(model, stack.batch([i]), end=False).nll.mean()
-                gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
-            norms[i] = float(torch.stack([g.double().square().sum() for g in gradients if g is not None]).sum().sqrt())
-    finally:
-        for name, p in trained.items():
-            p.requires_grad_(before[name])
+            of_row = gradients(Pass(model, stack.batch([i]), end=False).nll.mean(), trained)
+            squares = [whole(grad.double().square().sum()) for grad in of_row if grad is not None]
+            norms[i] = float(torch.stack(squares).sum().sqrt())
     return norms

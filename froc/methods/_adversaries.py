@@ -11,6 +11,7 @@ from froc import hashing
 from froc.models.batches import Batch, on_device
 from froc.models.forward import Pass
 from froc.models.hooks import blocks, output_changed
+from froc.models.process_group import whole
 from froc.training.components import Adversary, PassContext
 from froc.training.method import Method
 from froc.training.terms import State
@@ -93,7 +94,7 @@ class SoftPrompt(Adversary):
     def _first(self, model: PreTrainedModel) -> Tensor:
         """(tokens, D) embeddings of drawn tokens."""
         embeddings: Any = model.get_input_embeddings()
-        weight: Tensor = embeddings.weight
+        weight = whole(embeddings.weight)
         draw = torch.Generator().manual_seed(hashing.derive_seed("soft prompt", self.seed))
         drawn: Tensor = weight[torch.randint(len(weight), (self.tokens,), generator=draw).to(weight.device)]
         return drawn.float()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from froc.fidelity import Fidelity
 from froc.hyperparameters import Choice, Range, hyperparameter
+from froc.models.process_group import divided, is_divided, replicated, whole
 from froc.training.base_statistics import PLACEHOLDER_CONTEXT, MethodContext
 from froc.training.causal_tracing import Component, Piece, Trace, Traced
 from froc.training.components import Combiner, UpdateFilter, UpdateInputs
@@ -88,9 +89,16 @@ class Circuit:
         for name, value in values.items():
             place = self.place(name, value)
             others = [dim for dim in range(value.dim()) if place.dim() == 0 or place.shape[dim] == 1]
-            summed = value.double().sum(others).flatten()
+            summed = whole(value.double().sum(others)).flatten()
             total.index_add_(0, place.flatten().to(total.device), summed.to(total.device))
         return total
+
+    def spread(self, factors: Tensor, name: str, like: Tensor) -> Tensor:
+        """The (modules,) factors of a parameter's elements, of a shape that broadcasts to it, in its type, divided as it is."""
+        each = factors.to(like.device, like.dtype)[self.place(name, like)]
+        if not is_divided(like):
+            return each
+        return divided(each, like) if each.dim() and each.shape[0] > 1 else replicated(each)
 
     def factors(self, of: Mapping[Rule, float]) -> Tensor:
         """(modules,) float64 factor of each module, by its rule; 0 for rules without one."""
@@ -121,7 +129,7 @@ class ByFunction(Combiner):
         return made
 
     def _scaled(self, objective: Weights, factors: Tensor) -> Weights:
-        return {name: grad * factors.to(grad)[self.circuit.place(name, grad)] for name, grad in objective.items()}
+        return {name: grad * self.circuit.spread(factors, name, grad) for name, grad in objective.items()}
 
 
 @dataclass(frozen=True)
@@ -133,9 +141,9 @@ class Outside(UpdateFilter):
 
     def __call__(self, update: Weights, inputs: UpdateInputs) -> Weights:
         """The update, zero where no gradient is followed."""
-        moves = self.circuit.factors(dict.fromkeys((Rule.FORGET, Rule.RETAIN, Rule.SHARED), 1.0)).bool()
+        moves = self.circuit.factors(dict.fromkeys((Rule.FORGET, Rule.RETAIN, Rule.SHARED), 1.0))
         return {
-            name: torch.where(moves.to(change.device)[self.circuit.place(name, change)], change, 0.0)
+            name: torch.where(self.circuit.spread(moves, name, change) > 0, change, torch.zeros_like(change))
             for name, change in update.items()
         }
 

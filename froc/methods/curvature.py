@@ -13,6 +13,7 @@ from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.methods._matrices import feedforward, window
 from froc.models.batches import Encoded
 from froc.models.likelihood import widened
+from froc.models.process_group import edited
 from froc.training.base_statistics import BaseModelQuery, BaseStatistics, MethodContext, Role
 from froc.training.components import Edit, StepContext
 from froc.training.fisher import Spectrum, as_out_in, linear_layers, spectra
@@ -79,10 +80,11 @@ class KeepCurved(Edit):
         """Edits the weights in place; see `Curvature`."""
         layers = linear_layers(step_context.reference.base.model, list(step_context.parameters))
         for name, layer in layers.items():
-            weight = as_out_in(layer, step_context.parameters[name])
             spectrum = self.spectra[name]
-            turned = spectrum.to_eigenbasis(widened(weight))
-            weight.copy_(spectrum.from_eigenbasis(turned * heaviest(spectrum, self.mass).to(turned.device)))
+            with edited(step_context.parameters[name]) as matrix:
+                weight = as_out_in(layer, matrix)
+                turned = spectrum.to_eigenbasis(widened(weight))
+                weight.copy_(spectrum.from_eigenbasis(turned * heaviest(spectrum, self.mass).to(turned.device)))
 
 
 def heaviest(spectrum: Spectrum, mass: float) -> Tensor:

@@ -14,6 +14,7 @@ from froc.hyperparameters import Range, hyperparameter
 from froc.methods._likeness import Directions
 from froc.models.forward import Forward
 from froc.models.hooks import blocks, blocks_path
+from froc.models.process_group import whole
 from froc.training.base_statistics import PLACEHOLDER_CONTEXT, BaseModelQuery, MethodContext
 from froc.training.method import Method, Wrapper
 from froc.training.phase import Phase
@@ -62,7 +63,7 @@ class BlockNorms(BaseModelQuery[tuple[str, tuple[float, ...]]]):
         }
         squares = np.zeros(len(blocks(base.model)))
         for name, grad in reference.mean_gradient("forget", parameters).items():
-            squares[int(name[len(path) + 1 :].partition(".")[0])] += float(grad.double().square().sum())
+            squares[int(name[len(path) + 1 :].partition(".")[0])] += float(whole(grad.double().square().sum()))
         return path, tuple(np.sqrt(squares).tolist())
 
     def placeholder(self, context: MethodContext) -> tuple[str, tuple[float, ...]]:

@@ -13,6 +13,7 @@ from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.methods._matrices import feedforward
 from froc.methods.kl_min import BaseDivergence
 from froc.models.forward import Forward
+from froc.models.process_group import divided
 from froc.training.base_statistics import BaseModelQuery, BaseStatistics, MethodContext
 from froc.training.components import Edit, StepContext
 from froc.training.fisher import ROWS, Fisher
@@ -75,7 +76,7 @@ class GaussNewton(Edit):
         if bend <= 0.0:
             # the forget gradient is zero
             return
-        direction = curved.from_eigenbasis(turned)
+        direction = {name: divided(d, weights[name]) for name, d in curved.from_eigenbasis(turned).items()}
         start = {name: step_context.parameters[name].detach().clone() for name in direction}
         used = float(step_context.state.get("divergence", 0.0))
 

@@ -19,6 +19,7 @@ from froc.methods._tilted import tilted
 from froc.models.forward import Forward, Pass
 from froc.models.hooks import recording_inputs
 from froc.models.likelihood import widened
+from froc.models.process_group import divided, whole
 from froc.training.base_statistics import BaseModelQuery, MethodContext
 from froc.training.causal_tracing import Trace, components
 from froc.training.components import UpdateFilter, UpdateInputs
@@ -129,9 +130,9 @@ class NullSpace(UpdateFilter):
         return {name: self._projected(change, name) for name, change in update.items()}
 
     def _projected(self, change: Tensor, name: str) -> Tensor:
-        free, wide = self._free[name].to(change.device), widened(change)
+        free, wide = self._free[name].to(change.device), widened(whole(change))
         projected = wide @ free @ free.T if self.spectra[name].axis else free @ (free.T @ wide)
-        return projected.to(change)
+        return divided(projected.to(change.dtype), change)
 
     @cached_property
     def _free(self) -> dict[str, Tensor]:

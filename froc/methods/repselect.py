@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from froc import hashing
 from froc.errors import InputError
@@ -15,7 +16,8 @@ from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.methods._matrices import feedforward
 from froc.models.forward import Forward
 from froc.models.likelihood import widened
-from froc.training.base_statistics import BaseModelQuery, BaseStatistics, MethodContext, differentiable
+from froc.models.process_group import differentiable, edited, gradients, whole
+from froc.training.base_statistics import BaseModelQuery, BaseStatistics, MethodContext
 from froc.training.components import Edit, StepContext
 from froc.training.fisher import as_out_in, linear_layers
 from froc.training.method import Method
@@ -50,37 +52,39 @@ class Elicited(BaseModelQuery[Mapping[str, Tensor]]):
         kept = {name: weight.detach().clone() for name, weight in weights.items()}
         try:
             if self.rate:
-                self._elicit(reference, {name: as_out_in(layers[name], weights[name]) for name in weights}, weights)
-            gradients = reference.mean_gradient("forget", weights)
+                self._elicit(reference, layers, weights)
+            found = reference.mean_gradient("forget", weights)
         finally:
             with torch.no_grad():
                 for name, weight in weights.items():
                     weight.copy_(kept[name])
-        return {name: as_out_in(layers[name], gradient).cpu() for name, gradient in gradients.items()}
+        return {name: as_out_in(layers[name], whole(gradient)).cpu() for name, gradient in found.items()}
 
     def _elicit(
-        self, reference: BaseStatistics, matrices: Mapping[str, Tensor], weights: Mapping[str, torch.nn.Parameter]
+        self, reference: BaseStatistics, layers: Mapping[str, Module], weights: Mapping[str, torch.nn.Parameter]
     ) -> None:
         """W <- W + B A, with A drawn, B = 0 at the start and both trained: B -= rate g A', A -= rate B' g, g the gradient in W."""
         draw = torch.Generator().manual_seed(hashing.derive_seed("elicitation", reference.pools.seed))
         into, out, base = {}, {}, {}
-        for name, matrix in matrices.items():
-            base[name] = widened(matrix.detach().clone())
+        for name, layer in layers.items():
+            matrix = as_out_in(layer, whole(weights[name].detach()))
+            base[name] = widened(matrix.clone())
             bound = matrix.shape[1] ** -0.5
             drawn = torch.rand(RANK, matrix.shape[1], generator=draw, dtype=base[name].dtype)
             into[name] = ((2.0 * drawn - 1.0) * bound).to(base[name])
             out[name] = torch.zeros(matrix.shape[0], RANK, dtype=base[name].dtype, device=base[name].device)
-        transposed = {name: matrices[name].shape != weights[name].shape for name in matrices}
-        with differentiable(weights.values()):
+        with differentiable(reference.base.model, weights.values()):
             for _, batch in reference.batches("forget", ROWS):
                 loss = Forward.of(reference.base.model, batch).mean_nll.mean()
-                grads = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
                 with torch.no_grad():
-                    for name, grad in zip(weights, grads, strict=True):
-                        g = widened(grad.T if transposed[name] else grad)
+                    for name, grad in zip(weights, gradients(loss, list(weights.values())), strict=True):
+                        if grad is None:
+                            continue
+                        g = widened(as_out_in(layers[name], whole(grad)))
                         b, a = out[name], into[name]
                         out[name], into[name] = b - self.rate * g @ a.T, a - self.rate * b.T @ g
-                        matrices[name].copy_(base[name] + out[name] @ into[name])
+                        with edited(weights[name]) as weight:
+                            as_out_in(layers[name], weight).copy_(base[name] + out[name] @ into[name])
 
     def placeholder(self, context: MethodContext) -> Mapping[str, Tensor]:
         """No gradients."""
@@ -116,16 +120,17 @@ class AscendSelected(Edit):
         """Edits the weights in place."""
         layers = linear_layers(step_context.reference.base.model, list(step_context.parameters))
         changes: dict[str, Tensor] = {}
-        for name, layer in layers.items():
-            weight = as_out_in(layer, step_context.parameters[name])
-            gradient = self.gradients[name].to(weight.device)
+        for name in layers:
+            gradient = self.gradients[name].to(step_context.parameters[name].device)
             count = max(1, round(self.share * min(gradient.shape)))
             changes[name] = collapsed(gradient, count, self.form, step_context.reference.pools.seed)
-        whole = sum(float(widened(step_context.parameters[name]).square().sum()) for name in changes) ** 0.5
+        parameters = step_context.parameters
+        total = sum(float(whole(widened(parameters[name]).square().sum())) for name in changes) ** 0.5
         length = sum(float(change.square().sum()) for change in changes.values()) ** 0.5
         for name, change in changes.items():
-            weight = as_out_in(layers[name], step_context.parameters[name])
-            weight.add_((self.size * whole / max(length, 1e-30) * change).to(weight))
+            with edited(parameters[name]) as matrix:
+                weight = as_out_in(layers[name], matrix)
+                weight.add_((self.size * total / max(length, 1e-30) * change).to(weight))
 
 
 @dataclass(frozen=True)

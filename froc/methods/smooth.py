@@ -12,6 +12,7 @@ from froc.errors import InputError
 from froc.fidelity import Fidelity
 from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.methods._bilevel import norm, plus
+from froc.models.process_group import divided
 from froc.training.base_statistics import PLACEHOLDER_CONTEXT, MethodContext
 from froc.training.components import Combiner, GradientProbe
 from froc.training.method import Method, Wrapper
@@ -66,10 +67,8 @@ class Nearby(Combiner):
         seed = hashing.derive_seed("smoothing", self.seed, state["draws"])
         for number, parameter in enumerate(parameters.values()):
             draw = torch.Generator(parameter.device).manual_seed((seed + number) % 2**63)
-            parameter.add_(
-                torch.randn(parameter.shape, generator=draw, device=parameter.device, dtype=parameter.dtype),
-                alpha=self.radius,
-            )
+            noise = torch.randn(parameter.shape, generator=draw, device=parameter.device, dtype=parameter.dtype)
+            parameter.add_(divided(noise, parameter), alpha=self.radius)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from froc.methods._matrices import feedforward, writing
 from froc.models.forward import Pass
 from froc.models.hooks import blocks, recording_inputs
 from froc.models.likelihood import widened
+from froc.models.process_group import edited, whole
 from froc.training.base_statistics import BaseModelQuery, MethodContext, Role
 from froc.training.components import Edit, StepContext
 from froc.training.fisher import as_out_in, linear_layers
@@ -53,7 +54,7 @@ class Contrast(BaseModelQuery[Mapping[str, Neurons]]):
         forget, retain = _sizes(reference, "forget", layers), _sizes(reference, "retain", layers)
         neurons = {}
         for name, layer in layers.items():
-            columns = as_out_in(layer, layer.get_parameter("weight").detach()).double().norm(dim=0).cpu()
+            columns = as_out_in(layer, whole(layer.get_parameter("weight").detach())).double().norm(dim=0).cpu()
             risk = (forget[name][0] - retain[name][0]).clamp_min(0.0)
             neurons[name] = Neurons(_scaled(risk), _scaled(columns * retain[name][1].sqrt()))
         return neurons
@@ -106,9 +107,10 @@ class Attenuate(Edit):
         }
         least = torch.cat(list(scores.values())).quantile(self.threshold)
         for name, layer in linear_layers(step_context.reference.base.model, list(scores)).items():
-            weight = as_out_in(layer, step_context.parameters[name])
-            wide = widened(weight)
-            weight.copy_(wide * attenuation(scores[name], float(least), self.strength).to(wide))
+            with edited(step_context.parameters[name]) as matrix:
+                weight = as_out_in(layer, matrix)
+                wide = widened(weight)
+                weight.copy_(wide * attenuation(scores[name], float(least), self.strength).to(wide))
 
 
 def attenuation(scores: Tensor, least: float, strength: float) -> Tensor:

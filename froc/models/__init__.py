@@ -13,6 +13,7 @@
     generation                     answers that a model writes
     attention  determinism         which attention computes a model; the same bits each time
     device_map                     one model's blocks on several devices
+    process_group                  processes that divide one model: who they are, what they decide together
     sharding                       one model's weights divided among processes
     random_state                   states of random generators
     compute  onednn                precision and compilation; faster linear layers on some CPUs

@@ -17,7 +17,7 @@ from transformers.modeling_utils import remove_tied_weights_from_state_dict
 from froc import hashing
 from froc.atomic import replacing
 from froc.errors import InputError
-from froc.models import adapters, architecture, device_map, sharding, weights_digest
+from froc.models import adapters, architecture, device_map, process_group, sharding, weights_digest
 from froc.models.attention import Attention
 from froc.models.autocast import autocast
 from froc.models.device_map import devices_of
@@ -78,7 +78,7 @@ class Base:
             "measured-in": self.measuring_dtype, "attention": str(self.model.config.get_text_config()._attn_implementation),
             **({"deterministic": "yes"} if self.deterministic else {}),
             **({"devices": str(len(self.devices))} if len(self.devices) > 1 else {}),
-            **({"sharded": str(sharding.group_size())} if sharding.joined() else {}),
+            **({"sharded": str(process_group.size())} if process_group.joined() else {}),
         }  # fmt: skip
 
     @property
@@ -156,8 +156,7 @@ def load(
     """Load a causal language model from a folder or the hub; an adapter is merged into the base model that it names.
 
     device: cuda if available, else cpu, by default; cuda:0+cuda:1 divides the blocks among several.
-    dtype: of the parameters; by default bfloat16 on cuda where only adapters train, else float32 (bfloat16 loses small
-        updates).
+    dtype: of the parameters; by default bfloat16 on cuda where only adapters train, else float32.
     train, n_adapters: see `froc.models.trainable.parse`.
     adapter_base: the base model in use, for adapters of it.
     attention: see `froc.models.attention.Attention`; by default the fastest that the model supports.
@@ -173,14 +172,18 @@ def load(
     wanted = Attention(attention, place, kind, deterministic)
     wanted.check()
     adapter = adapters.read(Path(name))
-    if adapter is None:
-        model, notes = _read(name, kind, n_adapters, wanted)
-    else:
-        model = adapter.merged(lambda base: _read(base, kind, n_adapters, wanted)[0], adapter_base)
-        notes = (adapter.note,)
     tokenizer = _tokenizer(name, adapter, adapter_base)
-    notes += wanted.make_faster(device_map.place_on(model, place))
-    return replace(wrap(name, model, tokenizer, train, n_adapters), notes=notes, deterministic=deterministic)
+    with process_group.in_turn():
+        if adapter is None:
+            model, notes = _read(name, kind, n_adapters, wanted)
+        else:
+            model = adapter.merged(lambda base: _read(base, kind, n_adapters, wanted)[0], adapter_base)
+            notes = (adapter.note,)
+        if not process_group.joined():
+            # processes that divide a model take its parts to their devices: none might hold all of it
+            notes += wanted.make_faster(device_map.place_on(model, place))
+        made = wrap(name, model, tokenizer, train, n_adapters)
+    return replace(made, notes=notes, deterministic=deterministic)
 
 
 def wrap(
@@ -190,10 +193,12 @@ def wrap(
     model.eval()
     blocks(model)
     architecture.refuse_acausal(name, model)
-    through_onednn(model)
+    if not process_group.on_gpus():
+        through_onednn(model)
     try_narrowing(model)
     known = _digest(dict(model.named_parameters()))
-    trainable = sharding.divided(train, model) if sharding.joined() else parse(train, model, n_adapters)
+    divide = sharding.divided if process_group.joined() else parse
+    trainable = divide(train, model, n_adapters)
     return Base(name, model, tokenizer, trainable, known)
 
 
@@ -242,6 +247,26 @@ def write_weights(weights: dict[str, torch.Tensor], path: Path) -> None:
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """Read parameters written by `write_weights`."""
     return load_file(path)
+
+
+class StoredWeights(Mapping[str, torch.Tensor]):
+    """Parameters written by `write_weights`, each read when it is asked for, so that the host never holds all of them."""
+
+    def __init__(self, path: Path) -> None:
+        opened: Any = safe_open(path, framework="pt")
+        self._file, self._names = opened, frozenset(opened.keys())
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        if name not in self._names:
+            raise KeyError(name)
+        value: torch.Tensor = self._file.get_tensor(name)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._names))
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def read_model(folder: Path) -> dict[str, torch.Tensor]:

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -31,6 +32,21 @@ def room(device: torch.device) -> float:
     free, total = torch.cuda.mem_get_info(device)
     peak = max(_PEAKS.get(device, 0), torch.cuda.max_memory_allocated(device))
     return float(free + torch.cuda.memory_reserved(device) - peak - MARGIN * total)
+
+
+def host_room() -> float:
+    """Bytes that this process may still take of the host's memory, within its control group's limit; infinite where it cannot be told."""
+    free = math.inf
+    with suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        free = 1024.0 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable")))
+    with suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        limit, used = (int((group / name).read_text(encoding="utf-8")) for name in ("memory.max", "memory.current"))
+        stat = dict(line.split() for line in (group / "memory.stat").read_text(encoding="utf-8").splitlines())
+        # what files have cached is given up when memory is needed
+        free = min(free, float(limit - used + int(stat.get("inactive_file", 0))))
+    return free
 
 
 @contextmanager

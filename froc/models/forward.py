@@ -16,13 +16,15 @@ from weakref import WeakSet
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
 from froc.models.autocast import autocast, current
 from froc.models.batches import Batch, Counts, on_device
 from froc.models.block_entry import Entry, entered
-from froc.models.hooks import blocks
+from froc.models.hooks import blocks, ended_early
 from froc.models.likelihood import chunks_of, linear_nll, linear_saves_memory, over_logits, token_nll, widened
+from froc.models.process_group import is_divided, whole
 
 
 class _Enough(Exception):  # noqa: N818  # ends a pass early, no error
@@ -66,16 +68,16 @@ class Pass:
 
     def logit_chunks(self) -> Iterator[tuple[slice, Tensor]]:
         """Positions and their (n, V) logits in float32 or wider, a chunk at a time."""
-        values, whole = self._source()
+        values, made = self._source()
         for part in chunks_of(len(values), self._vocabulary):
-            yield part, widened(values[part] if whole else self._head_output(values[part]))
+            yield part, widened(values[part] if made else self._head_output(values[part]))
 
     def _source(self) -> tuple[Tensor, bool]:
         """The logits, or the head's inputs where there are no logits yet; and whether it is the logits."""
-        whole = self._states is None or "logits" in vars(self)
-        values = self.logits if whole else self._states
+        made = self._states is None or "logits" in vars(self)
+        values = self.logits if made else self._states
         assert values is not None
-        return values, whole
+        return values, made
 
     @cached_property
     def target(self) -> Tensor:
@@ -89,18 +91,18 @@ class Pass:
 
     def nll_of(self, target: Tensor) -> Tensor:
         """(N,) float32 negative log-likelihood of (N,) tokens in the targets' place, nats."""
-        values, whole = self._source()
-        if whole:
+        values, made = self._source()
+        if made:
             return token_nll(values, target)
-        return linear_nll(values, self._head.weight, self._head.bias, target, self._head_dtype)
+        return linear_nll(values, *self._head_parameters(), target, self._head_dtype)
 
     def over_logits(self, function: Callable[..., Tensor], *others: Tensor, index: Tensor | None = None) -> Tensor:
         """See `Forward.over_logits`; of the positions at `index`, all by default."""
-        values, whole = self._source()
+        values, made = self._source()
         values = values if index is None else values[index]
-        if whole and not linear_saves_memory(len(values), self._vocabulary):
+        if made and not linear_saves_memory(len(values), self._vocabulary):
             return function(widened(values), *others)
-        head = None if whole else (self._head.weight, self._head.bias)
+        head = None if made else self._head_parameters()
         return over_logits(function, values, head, others, self._head_dtype)
 
     @cached_property
@@ -120,7 +122,7 @@ class Pass:
             if head is not None and logits and model not in WHOLE:
                 if model in LINEAR_HEAD and linear_saves_memory(len(self.row), len(head.weight)):
                     self._head = head
-                    hooks.callback(head.register_forward_pre_hook(self._stop_at_head).remove)
+                    hooks.callback(head.register_forward_pre_hook(self._stop_at_head, prepend=True).remove)
                 hooks.callback(head.register_forward_pre_hook(self._narrow).remove)
                 mlp = None if rows_stay or last == len(blocks(model)) - 1 else _last_mlp(model)
                 if mlp is not None:
@@ -129,6 +131,7 @@ class Pass:
             try:
                 logits_out: Tensor = model(input_ids=self.batch.ids, use_cache=False).logits
             except _Enough:
+                ended_early(model)
                 return None
         # a model without a separate head module returns logits at all positions
         narrow = logits_out if logits_out.dim() == 2 else logits_out[self._row, self._column]
@@ -137,8 +140,16 @@ class Pass:
 
     def _head_output(self, states: Tensor) -> Tensor:
         with autocast(states.device, self._head_dtype):
-            output: Tensor = self._head(states)
-        return output
+            if not is_divided(self._head.weight):
+                output: Tensor = self._head(states)
+                return output
+            # it cannot be called outside of a pass
+            return linear(states, *self._head_parameters())
+
+    def _head_parameters(self) -> tuple[Tensor, Tensor | None]:
+        """The head's weight and bias, whole where processes divide them."""
+        bias = self._head.bias
+        return whole(self._head.weight), None if bias is None else whole(bias)
 
     def _stop_at_head(self, _module: Any, args: tuple[Any, ...]) -> None:
         """Keep the head's inputs; the logits are larger than all else, and are made of them where they are read."""

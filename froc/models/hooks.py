@@ -61,6 +61,13 @@ def uncompiled(model: PreTrainedModel) -> Iterator[None]:
             block.forward = forward
 
 
+def ended_early(model: PreTrainedModel) -> None:
+    """After a pass that was ended by an exception: weights that processes divide are put away, since nothing else would."""
+    divided: Any = getattr(model, "reset_iter_state", None)
+    if divided is not None:
+        divided()
+
+
 def blocks(model: PreTrainedModel) -> torch.nn.ModuleList:
     """The transformer blocks: the module list whose length is the configured number of layers; InputError if there is none."""
     known = _BLOCKS.get(model)

@@ -1,6 +1,7 @@
 """Too little memory: recognised on every device, and met with fewer rows at a time. Torch-free."""
 
 import gc
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -17,6 +18,8 @@ MESSAGES = (
 """Parts of the messages of a RuntimeError that says that an allocation failed."""
 FEWER_PASSES = 16
 """Passes that measure a model with fewer rows before all are tried again: what took the memory may be gone."""
+SHORT = 75
+"""Exit code of a process of a group that had too little memory."""
 _ROWS: "WeakKeyDictionary[Any, tuple[int, int]]" = WeakKeyDictionary()
 """Rows per pass that measuring a model was found to have memory for, where it was too little for all; and for how many passes."""
 
@@ -44,7 +47,10 @@ def with_fewer_rows(rows: int, work: Callable[[int], Result], undo: Callable[[],
         try:
             return work(rows)
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error) or rows == 1:
+            if not out_of_memory(error):
+                raise
+            leave_group()
+            if rows == 1:
                 raise
         # outside of the handler, whose traceback holds the tensors of the failed pass
         undo()
@@ -66,6 +72,13 @@ def measured_in_rows(model: object, rows: int, work: Callable[[int], Result]) ->
         return result
 
     return with_fewer_rows(largest, tried)
+
+
+def leave_group() -> None:
+    """Where memory is too little in a process that computes together with others: end it, since the others wait for it in the middle of a pass."""
+    group = sys.modules.get("froc.models.process_group")
+    if group is not None and group.joined():
+        os._exit(SHORT)
 
 
 def release() -> None:

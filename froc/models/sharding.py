@@ -2,65 +2,33 @@
 
 Each process holds its part of every weight, of the base copy, of gradients and moments; a block's whole weights exist while it
 computes. All processes see all rows and take the same decisions: what a step, a look or a mix comes to is what one process comes
-to, up to the order in which gradients are added. What leaves the model (digests, kept and saved weights) is whole.
+to, up to the order in which gradients are added. Adapters are small, so every process has them whole, and computes the same gradients of them.
+What leaves the model (digests, kept and saved weights) is whole.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn import Module, Parameter
 from transformers import PreTrainedModel
 
 from froc.errors import InputError
-from froc.models.forward import LINEAR_HEAD
+from froc.models.experts import adapter_targets
 from froc.models.hooks import blocks
-from froc.models.trainable import Full, Weights, within
+from froc.models.process_group import mesh, own, part, rank, whole
+from froc.models.trainable import Full, Lora, TrainableParameters, Weights, same_bits, within
 from froc.models.training_options import read_scope
 
-PATIENCE = timedelta(minutes=30)
-"""Time that a process waits for the others of its group."""
 
-
-def join(rank: int, count: int, meeting: Path, device: str) -> None:
-    """Enter a group of `count` processes as number `rank`. meeting: a file through which they find each other."""
-    cuda = torch.device(device).type == "cuda"
-    if cuda:
-        torch.cuda.set_device(device)
-    backend = "nccl" if cuda else "gloo"
-    dist.init_process_group(backend, f"file://{meeting}", timeout=PATIENCE, rank=rank, world_size=count)
-
-
-def joined() -> bool:
-    """Whether this process belongs to a group."""
-    return bool(dist.is_available() and dist.is_initialized())
-
-
-def group_size() -> int:
-    """Number of processes of this one's group; 1 without a group."""
-    return dist.get_world_size() if joined() else 1
-
-
-def whole(value: Tensor) -> Tensor:
-    """The value of all processes together; every one of them has to ask."""
-    return value.full_tensor() if isinstance(value, DTensor) else value
-
-
-class Sharded(Full):
+class ShardedFull(Full):
     """All parameters of a model, or those whose names match `pattern`, divided among the processes of this one's group."""
 
     def __init__(self, model: PreTrainedModel, pattern: str = "") -> None:
-        # made again before each use: weights change between passes, and a pass may end before the head
-        for part in (*blocks(model), model):
-            fully_shard(part, reshard_after_forward=True)
-        # its weight would be needed outside of the pass
-        LINEAR_HEAD.discard(model)
+        _divide(model, set())
         self._model = model
         super().__init__(model, pattern)
 
@@ -70,13 +38,13 @@ class Sharded(Full):
     ) -> None:
         """Each process writes its part; weights may be whole or divided."""
         for name, parameter in self._own.items():
-            own, start = _part(parameter, parameter), _part(self._base_values[name], parameter)
+            mine, start = own(parameter), own(self._base_values[name])
             if name in weights:
-                own.copy_(_part(weights[name], parameter))
+                mine.copy_(part(weights[name], parameter))
                 if mix != 1.0:
-                    torch.lerp(start, own, mix, out=own)
+                    torch.lerp(start, mine, mix, out=mine)
             elif not others_stay:
-                own.copy_(start)
+                mine.copy_(start)
 
     def snapshot(self, adapter_index: int = 0) -> Weights:
         """Whole, on the CPU."""
@@ -87,25 +55,16 @@ class Sharded(Full):
         return {name: self._own[name].detach().clone() for name in names}
 
     def changed(self, adapter_index: int = 0) -> Weights:
-        """Whole, on the CPU, of the parameters that differ from the base in any bit."""
-        base = {name: whole(value) for name, value in self._base_values.items()}
-        values = {name: whole(value.detach()) for name, value in self._own.items()}
-        return {name: value.cpu() for name, value in values.items() if not torch.equal(value, base[name])}
+        """Whole, on the CPU of the group's first process, of the parameters that differ from the base in any bit; nothing in the others."""
+        changed: Weights = {}
+        for name, parameter in self._own.items():
+            value, start = whole(parameter.detach()), whole(self._base_values[name])
+            if rank() == 0 and not same_bits(value, start):
+                changed[name] = value.cpu()
+        return changed
 
     def keep_base_on_host(self) -> None:
         """Nothing: the copy is divided, too."""
-
-    @contextmanager
-    def temporarily_merged(
-        self, model: PreTrainedModel, *, change: bool, keep: float = 1.0
-    ) -> Iterator[PreTrainedModel]:
-        """Context manager: the model itself. InputError for attacks that change it, which need plain weights."""
-        if change:
-            raise InputError(
-                "attacks that change the model need its weights in one process; leave --executor sharded out, or the risk that "
-                "needs the attack"
-            )
-        yield model
 
     def merged_state_dict(self) -> Weights | None:
         """Whole, on the CPU."""
@@ -113,23 +72,54 @@ class Sharded(Full):
         return {name: whole(value.detach()).cpu() for name, value in state.items()}
 
 
-def divided(train: str, model: PreTrainedModel) -> Sharded:
-    """The parameters that `--train` names, of a model that is divided now. InputError for adapters."""
-    kind, numbers = read_scope(train)
-    if kind == "lora":
+class ShardedLora(Lora):
+    """Adapters over a base whose weights are divided among the processes of this one's group; each process has the adapters whole."""
+
+    def __init__(self, model: PreTrainedModel, **options: Any) -> None:
+        super().__init__(model, **options)
+        adapters = {p for index in range(self.n_adapters) for p in self.parameters(index).values()}
+        _divide(model, adapters)
+        for parameter in adapters:
+            parameter.data = parameter.data.to(own(next(model.parameters())).device)
+
+
+def divided(train: str, model: PreTrainedModel, n_adapters: int = 1) -> TrainableParameters:
+    """The parameters that `--train` names, of a model that is divided now. InputError for what cannot be divided."""
+    kind, numbers = read_scope(train, n_adapters)
+    if kind != "lora":
+        return ShardedFull(model, within(model, numbers) if kind == "layers" else "")
+    if "bits" in numbers:
         raise InputError(
-            "--executor sharded divides the weights that train; give --train full, or leave it out for adapters"
+            "--executor sharded divides weights, and a base in four bits is held as packed numbers; leave bits out of --train"
         )
-    return Sharded(model, within(model, numbers) if kind == "layers" else "")
+    if adapter_targets(model) is not None and (numbers.get("experts", 1) or numbers.get("router", 0)):
+        raise InputError(
+            "--executor sharded: adapters of experts are added to weights that a process holds a part of; give --train "
+            "lora:rank=8,experts=0, or full"
+        )
+    width = numbers.get("rank", 8)
+    return ShardedLora(model, rank=width, alpha=numbers.get("alpha", 2 * width), n_adapters=n_adapters, experts=False)
 
 
-def _part(value: Tensor, like: Tensor) -> Tensor:
-    """This process's part of a value, divided as a parameter is."""
-    if not isinstance(like, DTensor):
-        return value
-    if not isinstance(value, DTensor):
-        # every process has the whole value, so that nothing needs to be sent
-        value = distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
-    assert isinstance(value, DTensor)
-    own: Tensor = value.to_local().detach()
-    return own
+def _divide(model: PreTrainedModel, stay: set[Parameter]) -> None:
+    """Divide all parameters but those that stay whole in every process."""
+    if not hasattr(torch.distributed.fsdp.FSDPModule, "reset_iter_state"):
+        raise InputError(
+            f"--executor sharded ends passes early, which torch {torch.__version__} does not allow; install torch 2.13"
+        )
+    for unit in (*blocks(model), *_alone(model), model):
+        # made again before each use, since weights change between passes
+        fully_shard(unit, mesh=mesh(), reshard_after_forward=True, ignored_params=stay)
+
+
+def _alone(model: PreTrainedModel) -> Iterator[Module]:
+    """Modules outside of the blocks with parameters of their own that no other module shares.
+
+    What computes before the head may not wait for the end of the pass, which does not come where logits are made a chunk at a time.
+    """
+    owners = Counter(id(p) for module in model.modules() for p in module.parameters(recurse=False))
+    inside = {id(module) for block in blocks(model) for module in block.modules()}
+    for module in model.modules():
+        direct = list(module.parameters(recurse=False))
+        if direct and id(module) not in inside and module is not model and all(owners[id(p)] == 1 for p in direct):
+            yield module

@@ -22,6 +22,7 @@ from froc.models import nf4
 from froc.models.adapter_layers import adapted_layers, insert_adapters, plain_name
 from froc.models.device_room import copied, on_host
 from froc.models.hooks import blocks, blocks_path
+from froc.models.process_group import own, part, whole
 from froc.models.training_options import read_scope
 
 Weights = dict[str, Tensor]
@@ -76,7 +77,7 @@ class TrainableParameters(ABC):
             yield model
             return
         # on the host, since an attack that trains needs the device's memory
-        kept = on_host(dict(model.named_parameters()))
+        kept = on_host({name: own(parameter) for name, parameter in model.named_parameters()})
         trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
         try:
             self.merge(keep)
@@ -84,7 +85,7 @@ class TrainableParameters(ABC):
         finally:
             with torch.no_grad():
                 for name, parameter in model.named_parameters():
-                    parameter.copy_(kept[name], non_blocking=True)
+                    own(parameter).copy_(kept[name], non_blocking=True)
                     parameter.requires_grad_(trained[name])
                     parameter.grad = None
 
@@ -95,7 +96,8 @@ class TrainableParameters(ABC):
             return
         base = self.base_values()
         for name, parameter in self.parameters().items():
-            parameter.copy_(torch.lerp(base[name].to(parameter), parameter, keep))
+            mine = own(parameter)
+            mine.copy_(torch.lerp(own(base[name]).to(mine), mine, keep))
 
     def activate(self, adapters: Sequence[int]) -> None:  # noqa: B027  # most scopes have no adapters
         """Choose the adapters of the next pass; its rows are grouped by adapter, equally many each."""
@@ -157,7 +159,7 @@ class Full(TrainableParameters):
         return {
             name: parameter.detach().to("cpu", copy=True)
             for name, parameter in self._own.items()
-            if not _same_bits(parameter.detach(), self._base_values[name].to(parameter.device))
+            if not same_bits(parameter.detach(), self._base_values[name].to(parameter.device))
         }
 
     def base_values(self) -> Weights:
@@ -240,7 +242,7 @@ class Lora(TrainableParameters):
         state = {}
         for name, value in self._model.state_dict().items():
             if ".lora_" not in name:
-                state[plain_name(name)] = value
+                state[plain_name(name)] = whole(value)
         for name, layer in self._weights.items():
             if nf4.is_packed(layer.get_base_layer()):
                 state[name] = nf4.weight(layer.get_base_layer())
@@ -266,7 +268,8 @@ class Lora(TrainableParameters):
         adapter_index = f"m{self.active[0]}"
         for name, layer in self._weights.items():
             weight = getattr(layer.get_base_layer(), name.rpartition(".")[2])
-            weight.add_(layer.get_delta_weight(adapter_index).to(weight), alpha=keep)
+            delta = layer.get_delta_weight(adapter_index).to(weight.device, weight.dtype)
+            own(weight).add_(part(delta, weight), alpha=keep)
             layer.lora_B[adapter_index].weight.zero_()
 
     def activate(self, adapters: Sequence[int]) -> None:
@@ -314,6 +317,7 @@ def within(model: PreTrainedModel, ends: Mapping[str, int]) -> str:
     return rf"^{re.escape(blocks_path(model))}\.({'|'.join(map(str, layers_kept))})\."
 
 
-def _same_bits(first: Tensor, second: Tensor) -> bool:
+def same_bits(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors of one type are the same, bit by bit; -0 is not 0."""
     kind = {2: torch.int16, 4: torch.int32, 8: torch.int64}[first.element_size()]
     return torch.equal(first.contiguous().view(kind), second.contiguous().view(kind))

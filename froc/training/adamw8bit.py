@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from froc import hashing
+from froc.models.process_group import description, from_description, is_divided, own, rank
 
 BLOCK = 256
 """Values that share a scale."""
@@ -60,19 +61,23 @@ class AdamW8bit(torch.optim.Optimizer):
     def second_moment(self, parameter: Parameter) -> Tensor:
         """The second moment in float32, of the parameter's shape."""
         state = self.state[parameter]
-        whole = _decoded(state["second"], state["second_scale"], UNSIGNED, 4)
-        return whole[: parameter.numel()].view_as(parameter)
+        mine = own(parameter)
+        values = _decoded(state["second"], state["second_scale"], UNSIGNED, 4)[: mine.numel()].view_as(mine)
+        return from_description(values, description(parameter))
 
     def _update(self, parameter: Parameter, gradient: Tensor, place: int, lr: float, decay: float) -> None:
         state = self.state[parameter] or self._begun(parameter)
+        # of a divided parameter this process's part, whose draws are its own; the others are the same in all processes
+        others = (rank(),) if is_divided(parameter) and rank() else ()
+        mine, gradient = own(parameter), own(gradient)
         state["step"] += 1
         step = int(state["step"])
-        draw = Draw(self._seed, step, place)
+        draw = Draw(self._seed, step, place, *others)
         # contiguous, so that slices of it are the parameter's own memory
-        values, gradients = parameter.view(-1), gradient.reshape(-1)
+        values, gradients = mine.view(-1), gradient.reshape(-1)
         correction = [1 - beta**step for beta in BETAS]
-        for start in range(0, parameter.numel(), CHUNK):
-            part = slice(start, min(start + CHUNK, parameter.numel()))
+        for start in range(0, mine.numel(), CHUNK):
+            part = slice(start, min(start + CHUNK, mine.numel()))
             blocks = slice(start // BLOCK, -(-part.stop // BLOCK))
             codes = slice(blocks.start * BLOCK, blocks.stop * BLOCK)
             grad = torch.nn.functional.pad(gradients[part].float(), (0, codes.stop - part.stop))
@@ -87,11 +92,11 @@ class AdamW8bit(torch.optim.Optimizer):
             size = part.stop - part.start
             new.addcdiv_(first[:size], denominator[:size], value=-lr / correction[0])
             rounded_into(values[part], new, draw)
-            if parameter.is_meta:
+            if mine.is_meta:
                 break
 
     def _begun(self, parameter: Parameter) -> dict[str, Any]:
-        blocks = -(-parameter.numel() // BLOCK)
+        blocks = -(-own(parameter).numel() // BLOCK)
         made: dict[str, Any] = {"step": torch.zeros(())}
         for name, dtype in (("first", torch.int8), ("second", torch.uint8)):
             made[name] = torch.zeros(blocks * BLOCK, dtype=dtype, device=parameter.device)

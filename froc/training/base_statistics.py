@@ -5,7 +5,6 @@ Shapes: B rows, T tokens, D width, N positions that predict an answer or its end
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar, cast
@@ -26,6 +25,7 @@ from froc.models.hooks import blocks
 from froc.models.likelihood import widened
 from froc.models.memory import measured_in_rows
 from froc.models.nf4 import unpacked
+from froc.models.process_group import differentiable, gradients, whole
 from froc.models.trainable import Full
 from froc.training.entry_states import EntryStates
 from froc.training.token_distribution import TokenDistribution
@@ -215,13 +215,12 @@ class BaseStatistics:
             stays untouched.
         """
         total = {name: torch.zeros_like(p, dtype=widened(p).dtype) for name, p in weights.items()}
-        with differentiable(weights.values()):
+        with differentiable(self.base.model, weights.values()):
             for _, batch in self.batches(role, size, most) if weights else ():
                 loss = Forward.of(self.base.model, batch).mean_nll.sum() / len(self.row_range(role, most))
-                grads = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-                for whole, grad in zip(total.values(), grads, strict=True):
+                for summed, grad in zip(total.values(), gradients(loss, list(weights.values())), strict=True):
                     if grad is not None:
-                        whole += grad
+                        summed += grad
         return total
 
     def prepare(self, role: Role, needs: Sequence[str], layers: Sequence[int], size: int) -> None:
@@ -325,24 +324,11 @@ def _plain_aligned(reference: BaseStatistics, size: int) -> Tensor:
     block = {n: p for n, p in blocks(model)[-1].named_parameters() if "lora_" not in n}
     mean = reference.mean_gradient("retain", block, size, ALIGNED)
     products = []
-    with differentiable(block.values()):
+    with differentiable(model, block.values()):
         for place in range(len(reference.pools.rows["forget"])):
             batch = reference.stack.batch([place + reference.offsets["forget"]])
-            grads = torch.autograd.grad(Forward.of(model, batch).mean_nll.sum(), list(block.values()))
-            products.append(torch.stack([(a * b).sum() for a, b in zip(grads, mean.values(), strict=True)]).sum())
+            grads = gradients(Forward.of(model, batch).mean_nll.sum(), list(block.values()))
+            pairs = [(a, b) for a, b in zip(grads, mean.values(), strict=True) if a is not None]
+            products.append(torch.stack([whole((a * b).sum()) for a, b in pairs]).sum())
     scores = torch.stack(products).float().to(reference.base.device)
     return (scores - scores.mean()) / scores.std(correction=0).clamp_min(1e-12)
-
-
-@contextmanager
-def differentiable(weights: Collection[Parameter]) -> Iterator[None]:
-    """Context manager: gradients with respect to these parameters can be computed, frozen or not."""
-    before = [p.requires_grad for p in weights]
-    try:
-        for p in weights:
-            p.requires_grad_(True)
-        with torch.enable_grad():
-            yield
-    finally:
-        for p, trained in zip(weights, before, strict=True):
-            p.requires_grad_(trained)

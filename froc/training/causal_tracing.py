@@ -19,6 +19,7 @@ from froc.errors import InputError
 from froc.models.batches import Batch
 from froc.models.forward import Pass
 from froc.models.hooks import blocks, blocks_path, output_changed, uncompiled
+from froc.models.process_group import called
 from froc.training.base_statistics import BaseModelQuery, Role
 
 if TYPE_CHECKING:
@@ -258,7 +259,7 @@ def _embedding_sd(model: PreTrainedModel, batches: Sequence[Batch]) -> float:
     """Standard deviation of the embeddings of all questions' tokens, over tokens and dimensions."""
     tokens = torch.cat([batch.ids[_question(batch)] for batch in batches])
     ids, counts = tokens.unique(return_counts=True)
-    embeddings = model.get_input_embeddings()(ids).double()
+    embeddings = called(model.get_input_embeddings(), ids).double()
     share = (counts / counts.sum())[:, None] / embeddings.shape[1]
     mean = (share * embeddings).sum()
     return float((share * (embeddings - mean) ** 2).sum().sqrt())

@@ -2,6 +2,8 @@
 
 A state consists of tensors, numbers, and lists, tuples and dicts of them. Tensors go to safetensors files, the rest to
 one JSON document, written last, that names them. No string kept by a method is written, since it could be a row.
+Where processes divide a model, each writes its own parts, and the first the document, once all have written theirs. (torch's distributed
+checkpoints would do the same, but their index is a pickle.)
 """
 
 import json
@@ -9,7 +11,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +20,22 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from froc import __version__, hashing
 from froc.atomic import write_text
 from froc.errors import FrocError, InputError
 from froc.models.base import read_weights, write_weights
+from froc.models.process_group import (
+    all_agree,
+    decided_by_first,
+    description,
+    from_description,
+    is_divided,
+    own,
+    rank,
+    size,
+)
 from froc.models.trainable import Weights
 
 EVERY = 300.0
@@ -68,7 +81,7 @@ def split_tensors(tree: Any) -> tuple[Any, dict[str, Tensor]]:
             raise UnwritableError(f"it holds a tensor of {value.dtype}, {value.layout}")
         if id(value) not in names:
             names[id(value)] = f"t{len(names)}"
-            whole = value.detach().contiguous()
+            whole = own(value.detach()).contiguous()
             place = whole.untyped_storage().data_ptr()
             # safetensors refuses tensors that share memory
             tensors[names[id(value)]] = whole.clone() if place in storages else whole
@@ -79,6 +92,8 @@ def split_tensors(tree: Any) -> tuple[Any, dict[str, Tensor]]:
         kind = type(value)
         if value is None or kind in (bool, int, float):
             return value
+        if kind is not Parameter and isinstance(value, Tensor) and is_divided(value):
+            return {"divided": [named(value), description(value)]}
         # only plain tensors: a parameter would come back as a copy that training does not update
         if kind is Tensor:
             # sums follow memory order, so bit equality needs the same layout
@@ -112,6 +127,11 @@ def join_tensors(document: Any, tensors: Mapping[str, Tensor], device: torch.dev
                 stored = tensors[name]
                 place = torch.device("cpu") if host else device
                 made[name] = torch.empty_strided(stored.shape, stride, dtype=stored.dtype, device=place).copy_(stored)
+            return made[name]
+        if kind == "divided":
+            name, known = inner
+            if name not in made:
+                made[name] = from_description(tensors[name].to(device, copy=True), known)
             return made[name]
         if kind in ("array", "scalar"):
             array = tensors[inner].clone().numpy()
@@ -162,9 +182,9 @@ class Saver:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to save."""
+        """Whether it is time to save; by the clock of the first where several processes train together."""
         wait = max(self._every, (self._cost or 0.0) / COST) if self._every else 0.0
-        return self._able and time.monotonic() - self._last >= wait
+        return decided_by_first(self._able and time.monotonic() - self._last >= wait)
 
     def steps(self) -> list[int] | None:
         """Steps that each configuration had done at the last save; None without one."""
@@ -173,24 +193,35 @@ class Saver:
 
     def read(self, device: torch.device) -> SavedState | None:
         """The last save; None without a readable one. An unreadable one is dropped."""
-        document = self._document()
+        document, saved = self._document(), None
         try:
-            if document is not None and document["device"] == device.type:
-                tensors = read_weights(self._folder / document["tensors"])
-                kept = {name: read_weights(self._folder / file) for name, file in document["lasting"].items()}
-                lasting = {name: {n: value.clone() for n, value in weights.items()} for name, weights in kept.items()}
-                saved = SavedState(document["said"], join_tensors(document["tree"], tensors, device), lasting)
-                self._files = {"state.json", document["tensors"], *document["lasting"].values()}
-                return saved
+            if document is not None and (document["device"], document["processes"]) == (device.type, size()):
+                saved = self._read(document, device)
         except Exception as error:  # readers raise arbitrary errors on damaged files
             self.notes.append(f"its saved state is damaged ({type(error).__name__}): it began anew")
+        if all_agree(saved is not None):
+            return saved
         self.drop()
         return None
+
+    def _read(self, document: Mapping[str, Any], device: torch.device) -> SavedState:
+        files = {name: self._own_file(file) for name, file in document["lasting"].items()}
+        tensors = read_weights(self._folder / self._own_file(document["tensors"]))
+        lasting = {}
+        for name, file in files.items():
+            known = document["divided"].get(name, {})
+            lasting[name] = {
+                n: from_description(value.to(device, copy=True), known[n]) if n in known else value.clone()
+                for n, value in read_weights(self._folder / file).items()
+            }
+        self._files = {"state.json", self._own_file(document["tensors"]), *files.values()}
+        return SavedState(document["said"], join_tensors(document["tree"], tensors, device), lasting)
 
     def drop(self) -> None:
         """Forget the last save, before anything else is written under its names."""
         self._files = set()
-        (self._folder / "state.json").unlink(missing_ok=True)
+        if rank() == 0:
+            (self._folder / "state.json").unlink(missing_ok=True)
 
     def write(
         self, metadata: Mapping[str, Any], tree: Any, lasting: Mapping[str, Weights], device: torch.device
@@ -210,8 +241,9 @@ class Saver:
                 if not self.due:
                     return
             named = {
-                "identity": self._known, "device": device.type, "said": metadata, "tree": document,
+                "identity": self._known, "device": device.type, "processes": size(), "said": metadata, "tree": document,
                 "tensors": f"at-{sum(metadata['steps'])}.safetensors", "lasting": {n: f"kept-{n}.safetensors" for n in lasting},
+                "divided": {n: {k: description(v) for k, v in kept.items() if is_divided(v)} for n, kept in lasting.items()},
             }  # fmt: skip
             self._put(named, tensors, lasting)
             self._steps = list(metadata["steps"])
@@ -227,17 +259,31 @@ class Saver:
         self._cost = self._last - begin
 
     def _put(self, document: Mapping[str, Any], tensors: Weights, lasting: Mapping[str, Weights]) -> None:
-        for name, file in document["lasting"].items():
-            if file not in self._files:
-                write_weights(lasting[name], self._folder / file)
-        write_weights(tensors, self._folder / document["tensors"])
+        files = {name: self._own_file(file) for name, file in document["lasting"].items()}
+
+        def parts() -> None:
+            for name, file in files.items():
+                if file not in self._files:
+                    write_weights({n: own(value) for n, value in lasting[name].items()}, self._folder / file)
+            write_weights(tensors, self._folder / self._own_file(document["tensors"]))
+
+        _together(parts)
         # last, so that all files that it names exist
-        write_text(self._folder / "state.json", json.dumps(document, sort_keys=True) + "\n")
-        self._files = {"state.json", document["tensors"], *document["lasting"].values()}
+        _together(lambda: self._write_document(document))
+        self._files = {"state.json", self._own_file(document["tensors"]), *files.values()}
         self._tidy()
 
+    def _write_document(self, document: Mapping[str, Any]) -> None:
+        if rank() == 0:
+            write_text(self._folder / "state.json", json.dumps(document, sort_keys=True) + "\n")
+
+    @staticmethod
+    def _own_file(name: str) -> str:
+        """The name, with this process's number where several write."""
+        return name if size() == 1 else f"{rank()}-{name}"
+
     def _tidy(self) -> None:
-        for path in self._folder.glob("*"):
+        for path in self._folder.glob(self._own_file("*")):
             if path.is_file() and path.name not in self._files:
                 path.unlink()
 
@@ -249,3 +295,14 @@ class Saver:
         except (OSError, ValueError):
             return None
         return document if isinstance(document, dict) and document.get("identity") == self._known else None
+
+
+def _together(work: Callable[[], None]) -> None:
+    """Do some work in each process that trains together; it raises in all where it fails in one."""
+    failure: Exception | None = None
+    try:
+        work()
+    except Exception as error:  # for example a full disk
+        failure = error
+    if not all_agree(failure is None):
+        raise failure or OSError("another process of its group could not write")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from froc.models.sharding import whole
+from froc.models.process_group import whole
 
 
 def clip(parameters: Collection[Parameter], largest: float, home: torch.device) -> Tensor:

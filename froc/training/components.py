@@ -14,6 +14,7 @@ from torch.nn import Parameter
 from transformers import PreTrainedModel
 
 from froc.models.batches import Batch, Encoded
+from froc.models.process_group import whole
 from froc.training.base_statistics import BaseStatistics
 from froc.training.terms import Objective, State, Weights
 
@@ -195,7 +196,7 @@ class Rollout(ABC):
 
 def dot(a: Weights, b: Weights) -> Tensor:
     """() inner product over the parameters in both; 0 where there is none."""
-    shared = [(a[name] * b[name]).sum(dtype=torch.float64) for name in a if name in b]
+    shared = [whole((a[name] * b[name]).sum(dtype=torch.float64)) for name in a if name in b]
     # parameters may lie on several devices
     return (
         torch.stack([part.to(shared[0].device) for part in shared]).sum()

@@ -28,6 +28,7 @@ from froc.models.determinism import cumulated
 from froc.models.forward import Pass
 from froc.models.hooks import uncompiled
 from froc.models.likelihood import widened
+from froc.models.process_group import whole
 
 ROWS = 32
 """Rows per pass: activations are kept for the backward pass."""
@@ -140,7 +141,7 @@ class Fisher:
     def to_eigenbasis(self, change: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The changes in the eigenbases."""
         return {
-            name: self.spectra[name].to_eigenbasis(widened(as_out_in(layer, change[name])))
+            name: self.spectra[name].to_eigenbasis(widened(as_out_in(layer, whole(change[name]))))
             for name, layer in self.layers.items()
         }
 

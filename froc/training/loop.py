@@ -17,6 +17,7 @@ from froc.models.base import Base
 from froc.models.batches import Counts, chunks
 from froc.models.compute import Engine
 from froc.models.forward import Forward, Pass
+from froc.models.process_group import decided_by_first
 from froc.training.base_statistics import BaseStatistics, Role
 from froc.training.method import Method
 from froc.training.run import DivergedError, RowIndices, Run, StepCallback
@@ -68,7 +69,7 @@ def train_pack(
         torch.manual_seed(hashing.derive_seed("dropout", *(run.seed for run in runs)))
     try:
         while active := [run for run in runs if not run.finished]:
-            if deadline is not None and time.monotonic() > deadline:
+            if deadline is not None and decided_by_first(time.monotonic() > deadline):
                 raise TimeoutError
             for run in active:
                 if run.phase.edit is not None:

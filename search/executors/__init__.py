@@ -29,7 +29,7 @@ from froc.measuring.measurement import Measurement
 from froc.models.base import load, measured_as
 from froc.models.compute import Engine
 from froc.models.determinism import enable, prepare
-from froc.models.memory import advice, out_of_memory
+from froc.models.memory import advice, leave_group, out_of_memory
 from froc.models.weights_digest import FILE_SUFFIXES
 from froc.search.trial.runner import TrialRunner
 from froc.search.trial.work import Work
@@ -213,6 +213,7 @@ def attempt(key: int, work: Work, runner: TrialRunner) -> Report:
         return Report(key, result=work(runner))
     except Exception as error:  # the driver handles it
         if out_of_memory(error):
+            leave_group()
             return Report(key, error=InputError(advice(work.activity)))
         try:
             pickle.loads(pickle.dumps(error))

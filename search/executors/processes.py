@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from froc.errors import InputError
-from froc.models.memory import advice, out_of_memory
+from froc.models.memory import SHORT, advice, out_of_memory
 from froc.search.executors import START, TRIES, Report, WorkerPool, WorkerSpec, attempt, cores
 from froc.search.worker_start import call
 
@@ -114,7 +114,7 @@ class Processes(WorkerPool):
             message = pickle.loads(worker.pipe.recv_bytes())
         except (EOFError, OSError):
             worker.process.join(5.0)
-            return self._replace(worker, _ended(worker.process.exitcode))
+            return self._replace(worker, ended(worker.process.exitcode))
         worker.heard = time.monotonic()
         if isinstance(message, Report):
             worker.key = worker.until = None
@@ -172,7 +172,10 @@ def spawn(
     return process, here
 
 
-def _ended(code: int | None) -> str:
+def ended(code: int | None) -> str:
+    """Why a worker ended, by its exit code."""
+    if code == SHORT:
+        return "a process of its group had too little memory; give more --gpus-per-trial, a smaller --batch or --checkpointing"
     if code == -signal.SIGKILL:
         return "it was killed (by somebody, or by the system where memory ran out)"
     return f"it ended with code {code}"
@@ -183,10 +186,8 @@ def serve(pipe: Connection, device: str | None, recipe: bytes) -> None:
     work_until_the_driver_is_gone(pipe, lambda folder: pickle.loads(recipe).runner(device or "cpu", folder))
 
 
-def work_until_the_driver_is_gone(
-    pipe: Connection, make: Callable[[Path], Any], prepared: Callable[[Any], Any] = lambda work: work
-) -> None:
-    """Build a runner, then do the work that comes through a pipe, each as it is prepared."""
+def work_until_the_driver_is_gone(pipe: Connection, make: Callable[[Path], Any]) -> None:
+    """Build a runner, then do the work that comes through a pipe."""
     lock = threading.Lock()
 
     def say(message: Any) -> None:
@@ -207,7 +208,7 @@ def work_until_the_driver_is_gone(
         say("ready")
         while True:
             key, work = pickle.loads(pipe.recv_bytes())
-            say(attempt(key, prepared(work), runner))
+            say(attempt(key, work, runner))
 
 
 def _beat(say: Any) -> None:

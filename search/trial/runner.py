@@ -15,7 +15,7 @@ from froc.measuring.metric import Observation
 from froc.measuring.query_losses import Probe, averaged, evaluate, observe_probe, probes
 from froc.models.base import Base
 from froc.models.compute import Engine
-from froc.models.memory import out_of_memory
+from froc.models.memory import leave_group, out_of_memory
 from froc.models.memory_needs import place_base_copy
 from froc.models.random_state import rng_state, set_rng_state
 from froc.models.trainable import Weights
@@ -302,10 +302,10 @@ class _Attempt:
 
     def failed(self, error: Exception) -> None:
         """Record why there is no result."""
+        self._bad = "failed", _reason(error)
         if out_of_memory(error):
+            leave_group()
             self._bad = "out-of-memory", "not enough memory; try a smaller --batch, or --train lora:rank=8"
-        else:
-            self._bad = "failed", _reason(error)
 
     def overdue(self, limit: float | None) -> None:
         """Record that it took too long."""

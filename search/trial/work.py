@@ -22,7 +22,8 @@ from froc.data.task import Query
 from froc.loss_table import SCHEMA
 from froc.measuring.agreement import Disagreement, disagreements
 from froc.measuring.query_losses import absences, measured
-from froc.models.base import read_weights, write_weights
+from froc.models import process_group
+from froc.models.base import StoredWeights, write_weights
 from froc.models.device_room import reset_peak
 from froc.models.trainable import Weights
 from froc.risk.positive_control import BASE
@@ -167,7 +168,7 @@ class Measure(Work):
         """The candidate's loss table."""
         opened = runner.opened(self.queries)
         runner.base.trainable.activate([0])
-        runner.base.trainable.load(read_weights(self.kept) if isinstance(self.kept, Path) else self.kept)
+        runner.base.trainable.load(StoredWeights(self.kept) if isinstance(self.kept, Path) else self.kept)
         present = [probe for probe in opened if len(self.places[probe.risk])]
         losses = measured(runner.base, present, self.places)
         chosen = {p.risk: tuple(p.queries[i] for i in self.places[p.risk]) for p in present}
@@ -250,7 +251,9 @@ def _keep(runner: TrialRunner, config: str, folder: Path | None) -> dict[str, We
     weights = runner.base.trainable.changed()
     if folder is None:
         return {config: weights}
-    write_weights(weights, Folder(folder).weights(config))
+    # of processes that divide a model, the first has what they know together
+    if process_group.rank() == 0:
+        write_weights(weights, Folder(folder).weights(config))
     return {}
 
 

@@ -1,5 +1,6 @@
 """Too little memory: recognised, met with fewer rows at a time, and said in one sentence."""
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from froc.attacks import _training
 from froc.data.splits import Sealed, SearchView
 from froc.errors import InputError
 from froc.measuring import model_observation
@@ -15,6 +17,7 @@ from froc.measuring.metric import Metric
 from froc.measuring.query_losses import losses
 from froc.models import memory
 from froc.models.base import Base
+from froc.models.device_room import host_room
 from froc.models.generation import greedy_answers
 from froc.models.memory import FEWER_PASSES, measured_in_rows, out_of_memory, with_fewer_rows
 from froc.plugins import make
@@ -217,3 +220,20 @@ def test_what_did_not_fit_one_method_is_tried_with_another(
         assert outcome.status == "complete"
         seen.append((method, runner.engine.rows))
     assert seen == [("npo", 4), ("grad_diff", None), ("npo", 4)]
+
+
+def test_training_on_the_host_is_refused_where_the_host_has_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system would end the process instead; shapes without values take nothing."""
+    own = [torch.zeros(1000, 1000)]
+    assert _training._kind(own, room=1e9) is _training._OnDevice
+    assert _training._kind(own, room=0.0) is _training._OnHost
+    monkeypatch.setattr(_training, "host_room", lambda: 15.9e6)
+    with pytest.raises(MemoryError, match=r"needs 0\.016 GB of the host's memory") as caught:
+        _training._kind(own, room=0.0)
+    assert out_of_memory(caught.value)
+    assert _training._kind([value.to("meta") for value in own], room=0.0) is _training._OnHost
+
+
+def test_the_host_has_room() -> None:
+    """What it says is less than the machine has."""
+    assert 2**20 < host_room() < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
