@@ -159,10 +159,13 @@ def main() -> None:
         name: np.array(values) > REVIVED for name, values in models.means.items() if models.never[name] <= REVIVED
     }
     order = chosen(changes, models.seconds) if models.passed else []
-    print("| attack | verdicts changed | mean | largest | never taught | seconds |\n|---|---|---|---|---|---|")
+    print(
+        "| attack | verdicts changed | of which models | mean | largest | never taught | seconds |\n|---|---|---|---|---|---|---|"
+    )
     for name, values in sorted(models.means.items(), key=lambda item: -float(np.sum(np.array(item[1]) > REVIVED))):
         found = np.array(values or [0.0])
-        print(f"| {name} | {int((found > REVIVED).sum())} | {found.mean():.3f} | {found.max():.3f} | {models.never[name]:.3f} "
+        which = "".join("x" if value > REVIVED else "." for value in values)
+        print(f"| {name} | {which.count('x')} | {which} | {found.mean():.3f} | {found.max():.3f} | {models.never[name]:.3f} "
               f"| {models.seconds[name]:.2f} |", flush=True)  # fmt: skip
     print("\nset: " + ", ".join(f"{name} (+{adds})" for name, adds in order))
     teaches = [name for name, value in models.never.items() if value > REVIVED]
