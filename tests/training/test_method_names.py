@@ -75,7 +75,7 @@ def test_words_stand_for_methods_families_or_all(parts: tuple[SearchView, Any]) 
     assert choose(["preference", "gu(npo)", "npo"], view)[0] == [*group("preference"), "gu(npo)"]
     bare = SearchView(view.forget, (), (), view.queries, view.template)
     methods, notes = choose(["all"], bare)
-    assert methods == ["grad_ascent", "task_vector"]
+    assert methods == ["grad_ascent", "repselect", "task_vector"]
     assert any("idk needs refusals" in note for note in notes)
     for name, why in (("flat", "refusals"), ("gu(npo)", "retain rows"), ("retrain", "embedded task brings")):
         with pytest.raises(InputError, match=why):
