@@ -148,7 +148,7 @@ def tampered(quick: bool) -> dict[str, Any]:
 def monotone(quick: bool) -> dict[str, Any]:
     """The largest ratio of a p-value with a further loss of 0 to that without it, and how often it is above 1."""
     repeats, worst = 200 if quick else 5000, 1.0
-    for name in ("binomial", "betting", "star_betting", "hoeffding_bentkus", "mixture"):
+    for name in ("binomial", "betting", "star_betting", "normal_test_betting", "hoeffding_bentkus", "mixture"):
         for law in ("0-1",) if name == "binomial" else LAWS:
             losses = drawn(law, 0.05, repeats, 120, seed=8)
             longer = np.concatenate([losses, np.zeros((repeats, 1), dtype=np.int16)], axis=1)

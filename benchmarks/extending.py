@@ -20,8 +20,9 @@ from scipy.special import ndtri
 from star_bets import Array, needed
 
 from froc import procedures
+from froc.bounds._aimed_betting import STAKE, spreads, to_aim
 from froc.bounds.betting import Betting
-from froc.bounds.star_betting import STAKE, StarBetting, spreads, stakes
+from froc.bounds.normal_test_betting import NormalTestBetting
 from froc.loss_table import SCALE
 from froc.risk.claim import Claim, Evidence, evidence_from_matrix, evidence_of_candidate, level, own_levels
 from froc.risk.p_values import p_values
@@ -31,7 +32,7 @@ ALPHA, CANDIDATES, MOST, POWER = 0.1, 10, 10, 0.9
 RISKS = (0.05, 0.065, 0.08, 0.1, 0.12, 0.15, 0.2, 0.2, 0.3, 0.4)
 WEIGHTS = 1 / np.arange(1, CANDIDATES + 1)
 EXTENDED = Claim({"r": ALPHA}, {"r": "betting"}, {"r": "query"}, own_levels=True, extendable=True)
-ANEW = replace(EXTENDED, bound={"r": "star_betting"}, extendable=False)
+ANEW = replace(EXTENDED, bound={"r": "normal_test_betting"}, extendable=False)
 OWN = own_levels(EXTENDED, WEIGHTS)
 ATTEMPTS = (1, 2, 3, 5, 10)
 KINDS = ("0-1", "extraction-like")
@@ -122,13 +123,14 @@ def continued(repeats: int, first: int = 250, risk: float = 0.05) -> dict[str, t
     for t in range(MOST * first):
         # the variance, times the units that are left of this stage
         left = spread[:, t] / (MOST * first - t) * (first - t % first)
-        stake = stakes(capital, np.full(repeats, STAKE / (1 - ALPHA)), left, np.full(repeats, -math.log(OWN[0])))
+        aim = to_aim(capital, np.full(repeats, -math.log(OWN[0])))
+        stake = np.minimum(STAKE / (1 - ALPHA), NormalTestBetting.stakes(aim, left))
         capital *= 1 - stake * (losses[:, t] / SCALE - ALPHA)
         most = np.maximum(most, capital)
         if t + 1 in (first, MOST * first):
             shares.append(float((most >= 1 / OWN[0]).mean()))
     plain = [float((p[n] <= OWN[0]).mean()) for n in (first, MOST * first)]
-    return {"betting": (plain[0], plain[1]), "star_betting": (shares[0], shares[1])}
+    return {"betting": (plain[0], plain[1]), "normal_test_betting": (shares[0], shares[1])}
 
 
 def drawn_alone(rng: np.random.Generator, risk: float, repeats: int, units: int) -> Array:
@@ -167,7 +169,7 @@ def main() -> None:
     print(f"{'one of K attempts':<27}" + "".join(f"{count:>7}" for count in ATTEMPTS))
     for law, risk in (("0-1", 0.05),) if quick else (("0-1", 0.05), ("extraction-like", 0.05), ("ROUGE-like", 0.065)):
         sizes = [
-            needed(StarBetting(level=OWN[0] / count), OWN[0] / count, law, risk, 60 if quick else 800)
+            needed(NormalTestBetting(level=OWN[0] / count), OWN[0] / count, law, risk, 60 if quick else 800)
             for count in ATTEMPTS
         ]
         print(f"{law:<17}{risk:>10}" + "".join(f"{size:>7}" for size in sizes), flush=True)

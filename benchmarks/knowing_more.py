@@ -3,7 +3,7 @@
     python benchmarks/knowing_more.py [--quick]
 
 Ratio: the smallest number of queries with which nine of ten candidates pass at the first of ten weighted levels, with the idea, over that
-without (STaR bets). What is simulated, with the most that each may know: *paired*: utility loss L and the base model's score B on the same query; the
+without. What is simulated, with the most that each may know: *paired*: utility loss L and the base model's score B on the same query; the
 mean of B is not known but bounded beforehand on as many queries as are asked, at a tenth of the level, so that L - c (B - mean) is bet on (c by the search).
 *strata*: groups known beforehand with given shares, queries drawn from each in proportion, a capital of each stratum at its own risk, the worst split of the budget.
 *averaged*: one e-process for "some of two risks is too large": the mean of both capitals against the smaller one's test (intersection-union needs both). *active*:
@@ -18,17 +18,19 @@ from collections.abc import Callable
 import numpy as np
 from star_bets import ALPHA, OWN, POWER, Array
 
+from froc.bounds._aimed_betting import capital
 from froc.bounds.betting import bets
-from froc.bounds.star_betting import capital
+from froc.bounds.normal_test_betting import NormalTestBetting
 
 Passes = Callable[[np.random.Generator, int, int], float]
 RISKS = (0.05, 0.065)
+STAKES = NormalTestBetting.stakes
 
 
 def share(values: Array, risk: float, level: float = OWN, offset: float = 0.0) -> float:
     """Share of rows (m, n) of losses in [0, 1] that the bets reject at a risk."""
     m = len(values)
-    won = capital(np.clip(values, 0, 1), np.full(m, risk + offset), np.full(m, level))[0]
+    won = capital(np.clip(values, 0, 1), np.full(m, risk + offset), np.full(m, level), STAKES)[0]
     return float((won >= 1 / level).mean())
 
 
@@ -55,7 +57,7 @@ def paired(risk: float) -> Passes:
         values = lost - c * (score - mean[:, None]) + c
         scale = 1 + 2 * c
         m_risks = np.full(m, (ALPHA + c) / scale)
-        won = capital(np.clip(values / scale, 0, 1), m_risks, np.full(m, OWN - level))[0]
+        won = capital(np.clip(values / scale, 0, 1), m_risks, np.full(m, OWN - level), STAKES)[0]
         return float((won >= 1 / (OWN - level)).mean())
 
     return passes
@@ -85,7 +87,9 @@ def two_risks(averaged: bool, risk: float) -> Passes:
     """Two risks that are lost on different queries; both must pass, by the smaller capital or by the worst mixture of the two (which is it)."""
 
     def passes(rng: np.random.Generator, m: int, n: int) -> float:
-        first, second = (capital(skewed(rng, r, (m, n)), np.full(m, ALPHA), np.full(m, OWN)) for r in (risk, risk))
+        first, second = (
+            capital(skewed(rng, r, (m, n)), np.full(m, ALPHA), np.full(m, OWN), STAKES) for r in (risk, risk)
+        )
         if not averaged:
             return float((np.minimum(first[0], second[0]) >= 1 / OWN).mean())
         # under the worst null only one of the two risks is at its budget, so that any mixture must hold for each alone

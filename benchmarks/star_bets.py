@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from froc.bounds._aimed_betting import STAKE, AimedBetting
 from froc.bounds.betting import Betting
-from froc.bounds.star_betting import STAKE, StarBetting
+from froc.bounds.star_betting import StarBetting
 from froc.loss_table import SCALE
 
 ALPHA, DELTA, CANDIDATES, POWER = 0.1, 0.1, 10, 0.9
@@ -68,7 +69,7 @@ def drawn(law: str, risk: float, repeats: int, units: int, seed: int = 0) -> Arr
     return np.ceil(np.clip(LAWS[law](rng, risk, (repeats, units)), 0, 1) * SCALE - 1e-9).astype(np.int16)
 
 
-def needed(bound: Betting | StarBetting, level: float, law: str, risk: float, repeats: int) -> int:
+def needed(bound: Betting | AimedBetting, level: float, law: str, risk: float, repeats: int) -> int:
     """Smallest number of queries found by bisection with which p <= level with probability POWER."""
     low, high = 20, 6000
     while high - low > max(1, low // 200):

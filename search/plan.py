@@ -216,14 +216,16 @@ def as_planned(plan: Plan, old: Mapping[str, Any], *, named_bound: bool) -> Plan
     claim, document = plan.claim, dict(plan.document)
     if "estimand" not in old:
         claim = replace(claim, estimand={}, keyed=False)
-    if "levels" not in old:
-        earlier = {} if named_bound else {"star_betting": "betting"}
+    earlier = "star_betting" if "levels" in old else "betting"
+    if not named_bound:
         bound = {
-            risk: earlier.get(name, name) if old["bound"].get(risk) == earlier.get(name) else name
+            risk: earlier if (name, old["bound"].get(risk)) == ("normal_test_betting", earlier) else name
             for risk, name in claim.bound.items()
         }
-        claim = replace(claim, bound=bound, own_levels=False)
-        document = {key: value for key, value in document.items() if key != "levels"} | {"bound": bound}
+        claim, document = replace(claim, bound=bound), document | {"bound": bound}
+    if "levels" not in old:
+        claim = replace(claim, own_levels=False)
+        document = {key: value for key, value in document.items() if key != "levels"}
     return replace(plan, claim=claim, document=document)
 
 

@@ -85,7 +85,7 @@ def test_a_report_of_an_older_version_verifies_to_the_last_word_of_its_page() ->
 
 def test_a_plan_without_levels_keeps_its_bounds_unless_the_command_names_another() -> None:
     budget = {"forgetting": 0.1}
-    claim = Claim(budget, {"forgetting": "star_betting"}, {"forgetting": "query"}, own_levels=True)
+    claim = Claim(budget, {"forgetting": "normal_test_betting"}, {"forgetting": "query"}, own_levels=True)
     new = Plan({"bound": dict(claim.bound), "levels": "own"}, claim, 1, ())
     old = {"bound": {"forgetting": "betting"}, "estimand": {}}
     adapted = as_planned(new, old, named_bound=False)
@@ -94,5 +94,15 @@ def test_a_plan_without_levels_keeps_its_bounds_unless_the_command_names_another
         old["bound"],
         False,
     )
-    assert as_planned(new, old, named_bound=True).document["bound"] == {"forgetting": "star_betting"}
+    assert as_planned(new, old, named_bound=True).document["bound"] == {"forgetting": "normal_test_betting"}
     assert as_planned(new, old | {"levels": "own"}, named_bound=False) == new
+
+
+def test_a_run_with_the_bets_of_before_keeps_them_unless_the_command_names_others() -> None:
+    claim = Claim({"forgetting": 0.1}, {"forgetting": "normal_test_betting"}, {"forgetting": "query"}, own_levels=True)
+    new = Plan({"bound": dict(claim.bound), "levels": "own"}, claim, 1, ())
+    old = {"bound": {"forgetting": "star_betting"}, "estimand": {}, "levels": "own"}
+    kept = as_planned(new, old, named_bound=False)
+    assert kept.document["bound"] == kept.claim.bound == old["bound"]
+    assert kept.claim.own_levels
+    assert as_planned(new, old, named_bound=True) == new

@@ -1,36 +1,19 @@
-"""Betting bound whose bets aim at the level that is left to be reached in the units that are left."""
+"""Bets by the root of what is left to be won: STaR bets."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from froc.bounds import Bound, FloatArray, IntArray, Level, Losses, by_block, per_config, shape
-from froc.hyperparameters import Range, hyperparameter
-from froc.loss_table import SCALE
-
-STAKE = 0.9
-"""Largest share of the capital that one loss of 1 takes."""
-MOST_CAPITAL = 1e280
-"""Capital from which on no more is won."""
-REMOVAL_UNITS = 8
-"""Units after which risks that are rejected already are taken out of the computation."""
-ROWS = 16
-"""Configurations whose upper bounds are computed at a time, a thousand risks each."""
+from froc.bounds import FloatArray
+from froc.bounds._aimed_betting import AimedBetting
 
 
 @dataclass(frozen=True)
-class StarBetting(Bound):
-    """Capital of a gambler who bets that R < alpha and aims at 1 / level by the last unit (STaR bets, 2505.22422).
+class StarBetting(AimedBetting):
+    """STaR bets (2505.22422): v_t = min(.9 / (1 - a), sqrt(2 ln(1 / (level K_{t-1})) / ((n - t + 1) V_{t-1}))).
 
-    K_t(a) = prod_{i<=t} (1 - v_i (L_i - a)) with v_t = min(.9 / (1 - a), sqrt(2 ln(1 / (level K_{t-1})) / ((n - t + 1) V_{t-1}))):
-    behind its aim the gambler bets more, near it less. V: running variance of the losses. Where the aim is reached, the next one is
-    1 / level times larger. Bets use the past only, so p = 1 / max_t K_t(alpha) by Ville's inequality, at every stopping time;
-    e = K_n(alpha). The bets depend on the risk a: `upper` is the smallest of the risks .000, .001, ..., 1 above which all are rejected
-    at delta. Assumes independent units in an order that was fixed before losses were known. level: error level that the bets of
-    `p_value` aim at; it changes power, never validity (`upper` aims at its own delta). planned: units that are measured unless it
-    stops early; 0: those that were measured. The paper caps bets at 1 / (1 - a), where one loss of 1 takes everything; .9 of it
-    is ours (`docs/statistics.md` compares).
+    Behind its aim the gambler bets more, near it less. The paper caps bets at 1 / (1 - a), where one loss of 1 takes everything.
 
     >>> losses = np.array([3 * (32 * [0] + [1000])])
     >>> StarBetting().p_value(losses, alpha=0.1).round(4).tolist()
@@ -39,113 +22,9 @@ class StarBetting(Bound):
     [0.07]
     """
 
-    order_free: ClassVar[bool] = False
-    monotone: ClassVar[bool] = False
-    anytime: ClassVar[bool] = True
     theorem: ClassVar[str] = "Voracek and Orabona 2505.22422; Waudby-Smith and Ramdas 2010.09686"
 
-    level: float = hyperparameter(0.1, Range(1e-6, 0.5, log=True))
-    planned: int = hyperparameter(0, Range(0, 10**9))
-
-    def p_value(self, losses: Losses, alpha: Level) -> FloatArray:
-        """(m,) one over the largest capital."""
-        m = shape(losses)[0]
-        return self.p_values_aimed(losses, per_config(alpha, m), per_config(self.level, m))
-
-    def p_values_aimed(self, losses: Losses, alpha: FloatArray, levels: FloatArray) -> FloatArray:
-        """(m,) one over the largest capital, of bets that aim at (m,) levels."""
-        return by_block(losses, lambda b: 1.0 / capital(losses[b] / SCALE, alpha[b], levels[b], self.planned)[0])
-
-    def upper(self, losses: Losses, delta: float) -> FloatArray:
-        """(m,) smallest risks in whole thousandths above which all are rejected at delta; 1 where none is."""
-        return self.uppers(losses, per_config(delta, shape(losses)[0]))
-
-    def uppers(self, losses: Losses, deltas: FloatArray) -> FloatArray:
-        """(m,) the same, each at its own error level."""
-        return by_block(losses, lambda b: upper_from_losses(losses[b] / SCALE, deltas[b], self.planned))
-
-    def e_value(self, losses: Losses, alpha: Level) -> FloatArray:
-        """(m,) capital after the last unit."""
-        m = shape(losses)[0]
-        risks, levels = per_config(alpha, m), per_config(self.level, m)
-        return by_block(losses, lambda b: capital(losses[b] / SCALE, risks[b], levels[b], self.planned)[1])
-
-
-def capital(
-    values: FloatArray, risks: FloatArray, levels: FloatArray, planned: int = 0
-) -> tuple[FloatArray, FloatArray]:
-    """(m,) largest capital after any unit, at least 1, and (m,) capital after the last.
-
-    values: (m, n) losses in [0, 1]. risks, levels: (m,) what is bet against, and what error level is aimed at.
-    """
-    m, n = values.shape
-    largest, end = np.ones(m), np.ones(m)
-    limits, spread, room = STAKE / (1.0 - risks), spreads(values, planned), -np.log(levels)
-    for t in range(n):
-        end *= 1.0 - stakes(end, limits, spread[:, t], room) * (values[:, t] - risks)
-        # less capital than was won keeps the test valid, and bets need a finite one
-        np.minimum(end, MOST_CAPITAL, out=end)
-        np.maximum(largest, end, out=largest)
-    return largest, end
-
-
-def stakes(before: FloatArray, limits: FloatArray, spread: FloatArray, room: FloatArray) -> FloatArray:
-    """(m,) bets of one unit. before: capital; limits: largest bets; spread: variance times units left; room: ln of the aim."""
-    held = np.log(np.maximum(before, 1.0 / MOST_CAPITAL))
-    # beyond an aim the next one is as far away as the first was
-    left = room - np.where(held < room, held, held % room)
-    return np.asarray(np.minimum(limits, np.sqrt(2.0 * left / spread)))
-
-
-def spreads(values: FloatArray, planned: int = 0) -> FloatArray:
-    """(m, n) variance of the losses before each unit, times the number of units left."""
-    n = values.shape[1]
-    count = np.arange(2.0, n + 2.0)
-    means = (values.cumsum(axis=1) + 0.5) / count
-    after = (np.square(values - means).cumsum(axis=1) + 0.25) / count
-    before = np.concatenate([np.full((len(values), 1), 0.25), after[:, :-1]], axis=1)
-    return np.asarray(before * (max(n, planned) - np.arange(n)))
-
-
-def upper_from_losses(values: FloatArray, deltas: FloatArray, planned: int = 0) -> FloatArray:
-    """(m,) smallest whole thousandths above which every one is rejected, at (m,) error levels."""
-    spread, room = spreads(values, planned), -np.log(deltas)
-    parts = [slice(start, start + ROWS) for start in range(0, len(values), ROWS)]
-    return np.concatenate([np.zeros(0), *(_upper(values[part], spread[part], room[part]) for part in parts)])
-
-
-def _upper(values: FloatArray, spread: FloatArray, room: FloatArray) -> FloatArray:
-    # a risk below the mean is hardly ever rejected
-    lowest = np.maximum(1, np.floor(SCALE * values.mean(axis=1)).astype(np.int64))
-    highest = np.full(len(values), SCALE - 1)
-    reached = np.full(len(values), SCALE)
-    rows = np.arange(len(values))
-    while len(rows):
-        kept = _highest_kept(values[rows], spread[rows], lowest[rows], highest[rows], room[rows])
-        reached[rows] = np.where(kept >= 0, kept + 1, lowest[rows])
-        # where all were rejected, those below are looked at, too
-        rows = rows[(kept < 0) & (lowest[rows] > 1)]
-        highest[rows], lowest[rows] = lowest[rows] - 1, np.maximum(1, lowest[rows] // 2)
-    return np.asarray(reached / SCALE)
-
-
-def _highest_kept(
-    values: FloatArray, spread: FloatArray, lowest: IntArray, highest: IntArray, room: FloatArray
-) -> IntArray:
-    """(m,) largest of the risks lowest..highest, in thousandths, that the capital does not reject; -1 where all are rejected."""
-    row = np.repeat(np.arange(len(values)), highest - lowest + 1)
-    risk = np.concatenate([np.arange(low, high + 1) for low, high in zip(lowest, highest, strict=True)])
-    before, open_tests = np.ones(len(row)), np.ones(len(row), dtype=bool)
-    # units one after another in memory
-    losses, spread = np.ascontiguousarray(values.T), np.ascontiguousarray(spread.T)
-    for t in range(len(losses)):
-        if t % REMOVAL_UNITS == 0:
-            row, risk, before = row[open_tests], risk[open_tests], before[open_tests]
-            risks, open_tests = risk / SCALE, np.ones(len(row), dtype=bool)
-            limits, rooms, aims = STAKE / (1.0 - risks), room[row], np.exp(room)[row]
-        before *= 1.0 - stakes(before, limits, spread[t][row], rooms) * (losses[t][row] - risks)
-        np.minimum(before, MOST_CAPITAL, out=before)
-        open_tests &= before < aims
-    kept = np.full(len(values), -1, dtype=np.int64)
-    np.maximum.at(kept, row[open_tests], risk[open_tests])
-    return kept
+    @staticmethod
+    def stakes(left: FloatArray, spread: FloatArray) -> FloatArray:
+        """(m,) sqrt(2 left / spread)."""
+        return np.asarray(np.sqrt(2.0 * left / spread))

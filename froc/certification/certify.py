@@ -38,6 +38,7 @@ BEFOREHAND_WARNING = (
 )
 ORDER_FREE = {
     "betting": "betting_over_orders",
+    "normal_test_betting": "betting_over_orders",
     "star_betting": "betting_over_orders",
     "betting_without_replacement": "betting_over_orders_without_replacement",
 }

@@ -13,10 +13,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from froc import hashing, procedures
-from froc.bounds import Losses
+from froc.bounds import Bound, Losses
+from froc.bounds._aimed_betting import AimedBetting
 from froc.errors import InputError
 from froc.loss_table import SCALE, check, matrix
 from froc.planning.pass_probability import Chance, fraction_passed, simulate_calibration
+from froc.plugins import find
 from froc.reporting.tables import Table
 from froc.risk.claim import Claim, evidence_from_matrix, level, own_levels
 from froc.risk.p_values import p_values
@@ -24,7 +26,7 @@ from froc.risk.p_values import p_values
 REPEATS = 300
 SEARCH_SHARES = (0.2, 0.1, 0.33, 0.5)
 """Search shares; the default first, which is taken where designs do equally well."""
-BOUNDS = ("star_betting", "hoeffding_bentkus", "mixture")
+BOUNDS = ("normal_test_betting", "hoeffding_bentkus", "mixture")
 BINARY = ("binomial", *BOUNDS)
 MAX_SHOWN = 12
 NEAR_BEST = 0.05
@@ -149,7 +151,7 @@ def _certified(
         variant = replace(claim, procedure=name, bound=dict.fromkeys(claim.budget, bound))
         # p-values depend on the procedure only through the levels that bets aim at
         own = own_levels(variant, weights)
-        aims = tuple(own) if bound == "star_betting" else ()
+        aims = tuple(own) if issubclass(find(Bound, bound), AimedBetting) else ()
         if (bound, aims) not in cache:
             evidence = {risk: evidence_from_matrix(losses) for risk, losses in measured.items()}
             p = [p_values(variant, risk, evidence, m, own=own) for risk in claim.budget]

@@ -126,7 +126,7 @@ def plan(
 
     >>> made = plan(budget=0.1, expected_risk=0.03, candidates=10, units=300)
     >>> made
-    Plan(10 candidates, needed forgetting=224, utility=224)
+    Plan(10 candidates, needed forgetting=181, utility=181)
     """
     frame = dataframe(losses)
     table = Format(scale).read([Path(losses)], {}).losses if isinstance(losses, Path | str) else frame

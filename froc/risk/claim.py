@@ -205,4 +205,4 @@ def automatic(
         return "mixture"
     if exact and not sequential and not extendable:
         return "binomial"
-    return "betting" if combined or extendable else "star_betting"
+    return "betting" if combined or extendable else "normal_test_betting"

@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import partial
 from math import comb, prod
 
 import numpy as np
 import pytest
 
-from froc.bounds import Bound, Losses, betting, star_betting
+from froc.bounds import Bound, Losses, _aimed_betting, betting
+from froc.bounds._aimed_betting import AimedBetting
 from froc.bounds.mixture import BET_FRACTIONS
+from froc.bounds.normal_test_betting import NormalTestBetting
+from froc.bounds.star_betting import StarBetting
 from froc.loss_table import SCALE
 from froc.plugins import make
 from froc.risk.rounding import up_p
@@ -66,12 +70,13 @@ def by_betting(losses: Losses, risk: Fraction) -> Fraction:
     return won(losses, risk, [float(stake) for stake in betting.bets(losses / SCALE, 0.1)[0]])
 
 
-def by_star_betting(losses: Losses, risk: Fraction) -> Fraction:
+def by_aimed_betting(bound: type[AimedBetting], losses: Losses, risk: Fraction) -> Fraction:
     """Bets that look at the capital are placed again, one after the other."""
-    spread, room, capital = star_betting.spreads(losses / SCALE), np.array([-np.log(0.1)]), np.ones(1)
-    limits, placed = np.array([star_betting.STAKE / (1 - float(risk))]), list[float]()
+    spread, room, capital = _aimed_betting.spreads(losses / SCALE), np.array([-np.log(0.1)]), np.ones(1)
+    limits, placed = np.array([_aimed_betting.STAKE / (1 - float(risk))]), list[float]()
+    stakes = bound.stakes
     for t, x in enumerate(losses[0]):
-        stake = star_betting.stakes(capital, limits, spread[:, t], room)
+        stake = np.minimum(limits, stakes(_aimed_betting.to_aim(capital, room), spread[:, t]))
         placed.append(float(stake[0]))
         capital = capital * (1 - stake * (x / SCALE - float(risk)))
     return won(losses, risk, placed)
@@ -84,9 +89,10 @@ def by_star_betting(losses: Losses, risk: Fraction) -> Fraction:
         (make(Bound, "hypergeometric", {"population": 20}), hypergeometric, True),
         (make(Bound, "mixture"), mixture, False),
         (make(Bound, "betting"), by_betting, False),
-        (make(Bound, "star_betting"), by_star_betting, False),
+        (make(Bound, "star_betting"), partial(by_aimed_betting, StarBetting), False),
+        (make(Bound, "normal_test_betting"), partial(by_aimed_betting, NormalTestBetting), False),
     ],
-    ids=["binomial", "hypergeometric", "mixture", "betting", "star_betting"],
+    ids=["binomial", "hypergeometric", "mixture", "betting", "star_betting", "normal_test_betting"],
 )  # fmt: skip
 def test_p_values_as_fractions(bound: Bound, exact: object, binary: bool) -> None:
     assert callable(exact)

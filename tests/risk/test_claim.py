@@ -12,13 +12,13 @@ FAMILY_WISE, DISCOVERIES = ("bonferroni", "holm", "fixed-sequence", "fallback"),
 EXACT = {
     # population, whether it stops early -> bound of 0-1 losses of single queries
     ("queries", False): "binomial",
-    ("queries", True): "star_betting",
+    ("queries", True): "normal_test_betting",
     ("sample", False): "hypergeometric",
     ("sample", True): "hypergeometric",
     ("census", False): "census",
     ("census", True): "census",
 }
-OTHERWISE = {"queries": "star_betting", "sample": "betting_without_replacement", "census": "census"}
+OTHERWISE = {"queries": "normal_test_betting", "sample": "betting_without_replacement", "census": "census"}
 
 
 def test_procedures_need_what_this_table_says() -> None:

@@ -15,7 +15,9 @@ from froc.risk.claim import automatic, own_levels, simultaneous_levels
 from froc.risk.weighted_sum import COMBINED
 
 BUDGET = {"forgetting": 0.1, "utility": 0.1}
-CLAIM = Claim(dict(BUDGET), dict.fromkeys(BUDGET, "star_betting"), dict.fromkeys(BUDGET, "query"), own_levels=True)
+CLAIM = Claim(
+    dict(BUDGET), dict.fromkeys(BUDGET, "normal_test_betting"), dict.fromkeys(BUDGET, "query"), own_levels=True
+)
 CANDIDATES = [Candidate(f"c{place}", "npo", {}, 1.0 / place) for place in range(1, 5)]
 WEIGHTS = np.array([candidate.weight for candidate in CANDIDATES])
 
@@ -44,9 +46,9 @@ def test_bets_and_bounds_are_each_candidates_own() -> None:
         own, risks_level = own_levels(CLAIM, WEIGHTS)[place], simultaneous_levels(CLAIM, WEIGHTS)[place]
         for risk in BUDGET:
             mine = losses[risk][place : place + 1]
-            p = make(Bound, "star_betting", {"level": float(own)}).p_value(mine, 0.1)[0]
+            p = make(Bound, "normal_test_betting", {"level": float(own)}).p_value(mine, 0.1)[0]
             assert row["p_values"][risk] == pytest.approx(p, rel=1e-4)
-            upper = make(Bound, "star_betting").upper(mine, float(risks_level))[0]
+            upper = make(Bound, "normal_test_betting").upper(mine, float(risks_level))[0]
             assert row["cur"][risk]["simultaneous"] == pytest.approx(upper, abs=1.1e-6)
 
 
@@ -84,10 +86,12 @@ def test_a_screening_cuts_no_bound() -> None:
 def test_a_combined_risk_takes_bounds_whose_p_values_never_rise_with_the_risk() -> None:
     """The test of a sum follows one part's p-value down as the other's goes up; STaR bets have a sawtooth."""
     words: dict[str, Any] = {"binary": False, "unit": "query", "population": "queries", "sequential": False}
-    assert automatic(**words, procedure="weighted-holm") == "star_betting"
+    assert automatic(**words, procedure="weighted-holm") == "normal_test_betting"
     assert automatic(**words, procedure="weighted-holm", combined=True) == "betting"
     combined = replace(CLAIM, budget={COMBINED: 0.1}, weights=dict.fromkeys(BUDGET, 0.5))
-    with pytest.raises(InputError, match="never rise with the risk, which star_betting has not; take --bound betting"):
+    with pytest.raises(
+        InputError, match="never rise with the risk, which normal_test_betting has not; take --bound betting"
+    ):
         decide(drawn(0.01), CANDIDATES, combined)
     monotone = replace(combined, bound=dict.fromkeys(BUDGET, "betting"))
     assert decide(drawn(0.01), CANDIDATES, monotone)["certified"]

@@ -46,7 +46,7 @@ def test_a_series_of_none_is_refused() -> None:
 def test_who_needs_hardly_any_confidence_still_bets() -> None:
     """500 losses of 0 say much, whatever level is asked for."""
     losses = {"r": np.zeros((1, 500), dtype=np.int16)}
-    for bound in ("star_betting", "betting"):
+    for bound in ("normal_test_betting", "betting"):
         low = Claim(
             BUDGET, {"r": bound}, {"r": "query"}, confidence=0.0001, procedure="fixed-sequence", own_levels=True
         )

@@ -252,7 +252,9 @@ def test_parts_of_a_combined_risk_take_monotone_p_values() -> None:
     settings = Settings(budget, weights=dict.fromkeys(BUDGET, 0.5))
     assert bounds(settings, dict.fromkeys(BUDGET, "query"), measures(settings), {}) == dict.fromkeys(BUDGET, "betting")
     alone = replace(settings, budget=dict(BUDGET), weights={})
-    assert bounds(alone, dict.fromkeys(BUDGET, "query"), measures(alone), {}) == dict.fromkeys(BUDGET, "star_betting")
+    assert bounds(alone, dict.fromkeys(BUDGET, "query"), measures(alone), {}) == dict.fromkeys(
+        BUDGET, "normal_test_betting"
+    )
 
 
 def test_a_share_of_a_binary_score_is_bet_on() -> None:
@@ -263,7 +265,7 @@ def test_a_share_of_a_binary_score_is_bet_on() -> None:
     measured = measures(settings)
     zero_one = {risk: replace(measure, metric=make(Metric, "negative_flips")) for risk, measure in measured.items()}
     bound_of_risk = bounds(settings, dict.fromkeys(BUDGET, "query"), zero_one, {})
-    assert bound_of_risk == {FORGETTING: "binomial", UTILITY: "star_betting"}
+    assert bound_of_risk == {FORGETTING: "binomial", UTILITY: "normal_test_betting"}
     with pytest.raises(InputError, match="0-1 losses of single queries, which utility has not"):
         bounds(replace(settings, bound="binomial"), dict.fromkeys(BUDGET, "query"), zero_one, {})
 

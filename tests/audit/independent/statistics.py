@@ -7,6 +7,7 @@ from typing import Any
 from tests.audit.independent.evidence import STATUS
 from tests.audit.independent.reading import Json, line, need, plain, sha
 
+AIMED = ("star_betting", "normal_test_betting")
 LIMITS = ["not-erasure", "not-anonymity", "self-reported-losses", "tested-population-only", "one-artefact-only"]
 LIMITS += ["dates-are-the-signers-word", "openings-are-the-signers-count"]
 
@@ -29,13 +30,14 @@ def capital(losses: list[int], level: float, ends: list[int], a: float) -> float
     return most
 
 
-def aimed(losses: list[int], level: float, planned: int, a: float) -> float:
+def aimed(kind: str, losses: list[int], level: float, planned: int, a: float) -> float:
     """The same for one whose bets aim at 1 / level by the last unit, then at the next power, and never stake more than nine tenths."""
     total, squares, variance, wealth, most, n = 0.5, 0.25, 0.25, 1.0, 1.0, max(len(losses), planned)
     for i, loss in enumerate(losses):
         aim, held = math.log(1 / level), math.log(max(1e-280, wealth))
         left = aim - (held if held < aim else held % aim)
-        wealth *= 1 - min(0.9 / (1 - a), math.sqrt(2 * left / (variance * (n - i)))) * (loss / 1000 - a)
+        way = math.sqrt(left) if kind == "star_betting" else (left + 0.02) / (math.sqrt(left + 0.02) + 0.35)
+        wealth *= 1 - min(0.9 / (1 - a), way * math.sqrt(2 / (variance * (n - i)))) * (loss / 1000 - a)
         wealth = min(1e280, wealth)
         most, total = max(most, wealth), total + loss / 1000
         squares += (loss / 1000 - total / (i + 2)) ** 2
@@ -46,14 +48,14 @@ def aimed(losses: list[int], level: float, planned: int, a: float) -> float:
 def p_value(kind: str, losses: list[int], ends: list[int], a: float, level: float) -> float:
     if kind == "binomial":
         return float(binomial(sum(losses) // 1000, len(losses), a))
-    if kind == "star_betting":
-        return 1 / aimed(losses, level, ends[-1], a)
+    if kind in AIMED:
+        return 1 / aimed(kind, losses, level, ends[-1], a)
     return 1 / max(1.0, capital(losses, level, ends, a))
 
 
 def bounded(kind: str, losses: list[int], ends: list[int], u: float, level: float) -> bool:
     """Whether `u` is what this level bounds the mean by: it is rejected, and so little below it is not."""
-    if kind == "star_betting":
+    if kind in AIMED:
         above = all(
             p_value(kind, losses, ends, a / 1000, level) <= level * (1 + 1e-9) for a in range(round(1000 * u), 1000)
         )
@@ -95,7 +97,7 @@ def shown(risk: str, claimed: Json, absences: list[int], plan: Json, level: floa
     own = max(1e-300, level / (len(plan["budget"])))
     u = round(1 - lower, 9)
     need(0 <= lower <= 1, u == 1 or p_value(kind, absences, ends, u + 1e-9, own) <= own * (1 + 1e-6))
-    less = 1e-3 if kind == "star_betting" else 3e-6
+    less = 1e-3 if kind in AIMED else 3e-6
     need(u < 1.3 * less or p_value(kind, absences, ends, u - less, own) > own * (1 - 1e-6))
     control = "ceiling" if risk == "utility" else "exceeds"
     need(plan["control"].get(risk) == control, repr(lower) == claimed["lower"])
@@ -110,10 +112,8 @@ def derived(
     """The verdict, where all that follows from the evidence is what the report says."""
     cert, budget, m = report["certificate"], dict(sorted(plan["budget"].items())), len(seal["candidates"])
     need(plan["procedure"] == "weighted-holm", not plan["weights"], not plan["listed"], plan["radius"] == 0)
-    need(
-        set(plan["bound"].values()) <= {"binomial", "betting", "star_betting"},
-        set(plan["population"].values()) == {"queries"},
-    )
+    need(set(plan["bound"].values()) <= {"binomial", "betting", *AIMED})
+    need(set(plan["population"].values()) == {"queries"})
     delta = round(1 - plan["confidence"], 12) / plan["openings"] / plan.get("series", 1) / (2 if plan["joint"] else 1)
     need(isinstance(cert, dict), cert and len(cert["candidates"]) == m)
     need(plan.get("levels", "own") == "own")
