@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from aimed_bets import LAWS, Array, drawn
 from scipy.special import ndtri
-from star_bets import LAWS, Array, drawn
 
 from froc import procedures
 from froc.bounds import Bound

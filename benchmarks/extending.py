@@ -16,11 +16,11 @@ import math
 from dataclasses import replace
 
 import numpy as np
+from aimed_bets import Array, needed
 from scipy.special import ndtri
-from star_bets import Array, needed
 
 from froc import procedures
-from froc.bounds._aimed_betting import STAKE, spreads, to_aim
+from froc.bounds._aimed_betting import STAKE, scales, to_aim
 from froc.bounds.betting import Betting
 from froc.bounds.normal_test_betting import NormalTestBetting
 from froc.loss_table import SCALE
@@ -118,13 +118,13 @@ def continued(repeats: int, first: int = 250, risk: float = 0.05) -> dict[str, t
         n: Betting(level=OWN[0], ends=ends[: n // first - 1]).p_value(losses[:, :n], ALPHA)
         for n in (first, MOST * first)
     }
-    spread = spreads(losses / SCALE)
+    scale = scales(losses / SCALE)
     capital, most, shares = np.ones(repeats), np.ones(repeats), []
     for t in range(MOST * first):
-        # the variance, times the units that are left of this stage
-        left = spread[:, t] / (MOST * first - t) * (first - t % first)
+        # by the units that are left of this stage
+        share = math.sqrt((MOST * first - t) / (first - t % first))
         aim = to_aim(capital, np.full(repeats, -math.log(OWN[0])))
-        stake = np.minimum(STAKE / (1 - ALPHA), NormalTestBetting.stakes(aim, left))
+        stake = np.minimum(STAKE / (1 - ALPHA), NormalTestBetting.way(aim) * scale[:, t] * share)
         capital *= 1 - stake * (losses[:, t] / SCALE - ALPHA)
         most = np.maximum(most, capital)
         if t + 1 in (first, MOST * first):

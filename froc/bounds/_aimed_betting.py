@@ -19,15 +19,15 @@ REMOVAL_UNITS = 8
 """Units after which risks that are rejected already are taken out of the computation."""
 ROWS = 16
 """Configurations whose upper bounds are computed at a time, a thousand risks each."""
-Stakes = Callable[[FloatArray, FloatArray], FloatArray]
-"""(m,) ln of the factor that is left to be won, (m,) variance times units left -> (m,) bets, before they are capped."""
+Way = Callable[[FloatArray], FloatArray]
+"""(m,) ln of the factor that is left to be won -> (m,) bets, times sqrt((n - t + 1) V / 2)."""
 
 
 @dataclass(frozen=True)
 class AimedBetting(Bound):
     """Capital of a gambler who bets that R < alpha, K_t(a) = prod_{i<=t} (1 - v_i (L_i - a)), and aims at 1 / level by the last unit.
 
-    v_t = min(.9 / (1 - a), stake(ln(1 / (level K_{t-1})), (n - t + 1) V_{t-1})), V: running variance of the losses. Where the aim is
+    v_t = min(.9 / (1 - a), sqrt(2 / ((n - t + 1) V_{t-1})) way(ln(1 / (level K_{t-1})))), V: running variance of the losses. Where the aim is
     reached, the next one is 1 / level times larger. Bets use the past only, so p = 1 / max_t K_t(alpha) by Ville's inequality, at every
     stopping time; e = K_n(alpha). The bets depend on the risk a: `upper` is the smallest of the risks .000, .001, ..., 1 above which all
     are rejected at delta. Assumes independent units in an order that was fixed before losses were known. level: error level that the
@@ -44,8 +44,8 @@ class AimedBetting(Bound):
 
     @staticmethod
     @abstractmethod
-    def stakes(left: FloatArray, spread: FloatArray) -> FloatArray:
-        """(m,) bets before they are capped. left: (m,) ln of the factor still to be won; spread: (m,) variance times units left."""
+    def way(left: FloatArray) -> FloatArray:
+        """(m,) bets before they are scaled and capped. left: (m,) ln of the factor still to be won."""
 
     def p_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) one over the largest capital."""
@@ -55,7 +55,7 @@ class AimedBetting(Bound):
     def p_values_aimed(self, losses: Losses, alpha: FloatArray, levels: FloatArray) -> FloatArray:
         """(m,) one over the largest capital, of bets that aim at (m,) levels."""
         return by_block(
-            losses, lambda b: 1.0 / capital(losses[b] / SCALE, alpha[b], levels[b], self.stakes, self.planned)[0]
+            losses, lambda b: 1.0 / capital(losses[b] / SCALE, alpha[b], levels[b], self.way, self.planned)[0]
         )
 
     def upper(self, losses: Losses, delta: float) -> FloatArray:
@@ -64,17 +64,17 @@ class AimedBetting(Bound):
 
     def uppers(self, losses: Losses, deltas: FloatArray) -> FloatArray:
         """(m,) the same, each at its own error level."""
-        return by_block(losses, lambda b: upper_from_losses(losses[b] / SCALE, deltas[b], self.stakes, self.planned))
+        return by_block(losses, lambda b: upper_from_losses(losses[b] / SCALE, deltas[b], self.way, self.planned))
 
     def e_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) capital after the last unit."""
         m = shape(losses)[0]
         risks, levels = per_config(alpha, m), per_config(self.level, m)
-        return by_block(losses, lambda b: capital(losses[b] / SCALE, risks[b], levels[b], self.stakes, self.planned)[1])
+        return by_block(losses, lambda b: capital(losses[b] / SCALE, risks[b], levels[b], self.way, self.planned)[1])
 
 
 def capital(
-    values: FloatArray, risks: FloatArray, levels: FloatArray, stakes: Stakes, planned: int = 0
+    values: FloatArray, risks: FloatArray, levels: FloatArray, way: Way, planned: int = 0
 ) -> tuple[FloatArray, FloatArray]:
     """(m,) largest capital after any unit, at least 1, and (m,) capital after the last.
 
@@ -82,10 +82,12 @@ def capital(
     """
     m, n = values.shape
     largest, end = np.ones(m), np.ones(m)
-    limits, spread, room = STAKE / (1.0 - risks), spreads(values, planned), -np.log(levels)
+    limits, room = STAKE / (1.0 - risks), -np.log(levels)
+    # units one after another in memory
+    losses, scale = np.ascontiguousarray(values.T), np.ascontiguousarray(scales(values, planned).T)
     for t in range(n):
-        bets = np.minimum(limits, stakes(to_aim(end, room), spread[:, t]))
-        end *= 1.0 - bets * (values[:, t] - risks)
+        bets = np.minimum(limits, way(to_aim(end, room)) * scale[t])
+        end *= 1.0 - bets * (losses[t] - risks)
         # less capital than was won keeps the test valid, and bets need a finite one
         np.minimum(end, MOST_CAPITAL, out=end)
         np.maximum(largest, end, out=largest)
@@ -99,35 +101,38 @@ def to_aim(capital: FloatArray, room: FloatArray) -> FloatArray:
     [2.303, 0.693, 2.303, 1.609]
     """
     held = np.log(np.maximum(capital, 1.0 / MOST_CAPITAL))
-    # beyond an aim the next one is as far away as the first was
-    return np.asarray(room - np.where(held < room, held, held % room))
+    reached = held >= room
+    if reached.any():
+        # beyond an aim the next one is as far away as the first was
+        held[reached] %= room[reached]
+    return np.asarray(room - held)
 
 
-def spreads(values: FloatArray, planned: int = 0) -> FloatArray:
-    """(m, n) variance of the losses before each unit, times the number of units left."""
+def scales(values: FloatArray, planned: int = 0) -> FloatArray:
+    """(m, n) sqrt(2 / (units left times the variance of the losses before each unit))."""
     n = values.shape[1]
     count = np.arange(2.0, n + 2.0)
     means = (values.cumsum(axis=1) + 0.5) / count
     after = (np.square(values - means).cumsum(axis=1) + 0.25) / count
     before = np.concatenate([np.full((len(values), 1), 0.25), after[:, :-1]], axis=1)
-    return np.asarray(before * (max(n, planned) - np.arange(n)))
+    return np.asarray(np.sqrt(2.0 / (before * (max(n, planned) - np.arange(n)))))
 
 
-def upper_from_losses(values: FloatArray, deltas: FloatArray, stakes: Stakes, planned: int = 0) -> FloatArray:
+def upper_from_losses(values: FloatArray, deltas: FloatArray, way: Way, planned: int = 0) -> FloatArray:
     """(m,) smallest whole thousandths above which every one is rejected, at (m,) error levels."""
-    spread, room = spreads(values, planned), -np.log(deltas)
+    scale, room = scales(values, planned), -np.log(deltas)
     parts = [slice(start, start + ROWS) for start in range(0, len(values), ROWS)]
-    return np.concatenate([np.zeros(0), *(_upper(values[part], spread[part], room[part], stakes) for part in parts)])
+    return np.concatenate([np.zeros(0), *(_upper(values[part], scale[part], room[part], way) for part in parts)])
 
 
-def _upper(values: FloatArray, spread: FloatArray, room: FloatArray, stakes: Stakes) -> FloatArray:
+def _upper(values: FloatArray, scale: FloatArray, room: FloatArray, way: Way) -> FloatArray:
     # a risk below the mean is hardly ever rejected
     lowest = np.maximum(1, np.floor(SCALE * values.mean(axis=1)).astype(np.int64))
     highest = np.full(len(values), SCALE - 1)
     reached = np.full(len(values), SCALE)
     rows = np.arange(len(values))
     while len(rows):
-        kept = _highest_kept(values[rows], spread[rows], lowest[rows], highest[rows], room[rows], stakes)
+        kept = _highest_kept(values[rows], scale[rows], lowest[rows], highest[rows], room[rows], way)
         reached[rows] = np.where(kept >= 0, kept + 1, lowest[rows])
         # where all were rejected, those below are looked at, too
         rows = rows[(kept < 0) & (lowest[rows] > 1)]
@@ -136,20 +141,20 @@ def _upper(values: FloatArray, spread: FloatArray, room: FloatArray, stakes: Sta
 
 
 def _highest_kept(
-    values: FloatArray, spread: FloatArray, lowest: IntArray, highest: IntArray, room: FloatArray, stakes: Stakes
+    values: FloatArray, scale: FloatArray, lowest: IntArray, highest: IntArray, room: FloatArray, way: Way
 ) -> IntArray:
     """(m,) largest of the risks lowest..highest, in thousandths, that the capital does not reject; -1 where all are rejected."""
     row = np.repeat(np.arange(len(values)), highest - lowest + 1)
     risk = np.concatenate([np.arange(low, high + 1) for low, high in zip(lowest, highest, strict=True)])
     before, open_tests = np.ones(len(row)), np.ones(len(row), dtype=bool)
     # units one after another in memory
-    losses, spread = np.ascontiguousarray(values.T), np.ascontiguousarray(spread.T)
+    losses, scale = np.ascontiguousarray(values.T), np.ascontiguousarray(scale.T)
     for t in range(len(losses)):
         if t % REMOVAL_UNITS == 0:
             row, risk, before = row[open_tests], risk[open_tests], before[open_tests]
             risks, open_tests = risk / SCALE, np.ones(len(row), dtype=bool)
             limits, rooms, aims = STAKE / (1.0 - risks), room[row], np.exp(room)[row]
-        bets = np.minimum(limits, stakes(to_aim(before, rooms), spread[t][row]))
+        bets = np.minimum(limits, way(to_aim(before, rooms)) * scale[t][row])
         before *= 1.0 - bets * (losses[t][row] - risks)
         np.minimum(before, MOST_CAPITAL, out=before)
         open_tests &= before < aims

@@ -1,6 +1,5 @@
 """Bets that copy the normal test: the capital follows the chance that it would reject at the last unit."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -38,7 +37,7 @@ class NormalTestBetting(AimedBetting):
     theorem: ClassVar[str] = "Koning and van Meer 2501.03982; Waudby-Smith and Ramdas 2010.09686"
 
     @staticmethod
-    def stakes(left: FloatArray, spread: FloatArray) -> FloatArray:
-        """(m,) sqrt(2 / spread) x / (sqrt(x) + .35), x = left + .02."""
+    def way(left: FloatArray) -> FloatArray:
+        """(m,) x / (sqrt(x) + .35), x = left + .02."""
         beyond = left + BEYOND
-        return np.asarray(math.sqrt(2.0) * beyond / ((np.sqrt(beyond) + NEAR) * np.sqrt(spread)))
+        return np.asarray(beyond / (np.sqrt(beyond) + NEAR))

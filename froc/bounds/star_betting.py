@@ -25,6 +25,6 @@ class StarBetting(AimedBetting):
     theorem: ClassVar[str] = "Voracek and Orabona 2505.22422; Waudby-Smith and Ramdas 2010.09686"
 
     @staticmethod
-    def stakes(left: FloatArray, spread: FloatArray) -> FloatArray:
-        """(m,) sqrt(2 left / spread)."""
-        return np.asarray(np.sqrt(2.0 * left / spread))
+    def way(left: FloatArray) -> FloatArray:
+        """(m,) sqrt(left)."""
+        return np.asarray(np.sqrt(left))

@@ -72,11 +72,10 @@ def by_betting(losses: Losses, risk: Fraction) -> Fraction:
 
 def by_aimed_betting(bound: type[AimedBetting], losses: Losses, risk: Fraction) -> Fraction:
     """Bets that look at the capital are placed again, one after the other."""
-    spread, room, capital = _aimed_betting.spreads(losses / SCALE), np.array([-np.log(0.1)]), np.ones(1)
+    scale, room, capital = _aimed_betting.scales(losses / SCALE), np.array([-np.log(0.1)]), np.ones(1)
     limits, placed = np.array([_aimed_betting.STAKE / (1 - float(risk))]), list[float]()
-    stakes = bound.stakes
     for t, x in enumerate(losses[0]):
-        stake = np.minimum(limits, stakes(_aimed_betting.to_aim(capital, room), spread[:, t]))
+        stake = np.minimum(limits, bound.way(_aimed_betting.to_aim(capital, room)) * scale[:, t])
         placed.append(float(stake[0]))
         capital = capital * (1 - stake * (x / SCALE - float(risk)))
     return won(losses, risk, placed)
