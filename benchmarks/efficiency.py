@@ -109,7 +109,9 @@ def replay(
 ) -> Reached:
     """One search on the landscape, ended as soon as what it would certify is good enough. first: what it tries first."""
     limits = dict.fromkeys(RISKS, ALPHA)
-    study = Study(None, land.space, limits, sampler=searcher.sampler, pruner=searcher.pruner, seed=seed, first=first)
+    study = Study(
+        None, land.space, limits, sampler=searcher.sampler, pruner=searcher.pruner, seed=seed, first=first, swept=searcher.swept
+    )  # fmt: skip
     study.resume([])
     log: list[TrialRecord] = []
     untold: deque[TrialRecord] = deque()

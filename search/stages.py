@@ -88,7 +88,7 @@ def _study(job: Job, plan: Plan, folder: Folder) -> Study:
     settings = job.settings
     kinds: dict[str, Any] = {
         "sampler": settings.sampler, "pruner": settings.pruner, "seed": settings.seed, "objective": settings.objective,
-        "weighing": settings.weighing, "first": prior_run.first_trials(settings.like),
+        "weighing": settings.weighing, "first": prior_run.first_trials(settings.like), "swept": settings.sweep,
     }  # fmt: skip
     if settings.storage:
         return Shared(settings.storage, identity(plan.document), job.space, settings.steering, **kinds)

@@ -21,6 +21,11 @@ UserDomain = tuple[float, float] | list[str]
 
 
 STANDARD = "standard"
+MIDDLE = 0.5
+STRONG = 0.75
+"""Share of a range at which a first configuration begins, without and with stops and mixes to weaken it."""
+STRENGTH = ("lr", "epochs")
+"""Hyperparameters by which training goes farther from the base model."""
 
 
 def choose(wanted: Sequence[str], view: SearchView) -> tuple[list[str], list[str]]:
@@ -144,11 +149,16 @@ def suggest(trial: "BaseTrial", space: Spaces) -> tuple[str, dict[str, Any]]:
     return method, params
 
 
-def first_configs(fields: Mapping[str, Space], count: int, seed: int) -> list[dict[str, Any]]:
-    """The middle of a method's space, then configurations that cover it evenly (scrambled Sobol); `count` in all."""
-    middle = {name: _at(field_space, 0.5) for name, field_space in fields.items()}
+def first_configs(fields: Mapping[str, Space], count: int, seed: int, *, swept: bool = False) -> list[dict[str, Any]]:
+    """A first configuration, then those that cover a method's space evenly (scrambled Sobol); `count` in all.
+
+    The first is the middle; where trials are swept, with learning rate and epochs at three quarters of their ranges: weaker
+    versions, by earlier stops and mixes, cost no training, and stronger ones cannot be had.
+    """
+    share = dict.fromkeys(STRENGTH, STRONG if swept else MIDDLE)
+    first = {name: _at(field_space, share.get(name, MIDDLE)) for name, field_space in fields.items()}
     # a Sobol sequence is balanced for powers of two only
-    return [middle, *_sobol_configs(fields, count, seed)[: count - 1]]
+    return [first, *_sobol_configs(fields, count, seed)[: count - 1]]
 
 
 def _sobol_configs(fields: Mapping[str, Space], count: int, seed: int) -> list[dict[str, Any]]:

@@ -38,7 +38,7 @@ JOINT_SAMPLERS = ("random", "grid")
 RANDOM_FRACTION = 0.25
 """Share of trials drawn at random in any case, so that an overconfident model keeps exploring."""
 FIRST_TRIALS = 8
-"""Trials of a method before a sampler models it: the middle of its space, the others spread evenly over it."""
+"""Trials of a method before a sampler models it (`froc.search.optuna.space.first_configs`)."""
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=FIRST_TRIALS),
     "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=FIRST_TRIALS),
@@ -79,14 +79,16 @@ OBJECTIVES: dict[str, Callable[[Mapping[str, float], Weighing], Aim]] = {
 class Study:
     """Proposes configurations and learns from their results. path: of `study.db`; None keeps the study in memory.
 
-    first: (method, params) of the first trials, for whatever reason they are tried first.
+    first: (method, params) of the first trials, for whatever reason they are tried first. swept: whether trials are looked at on
+    their way and mixed with the base model.
     """
 
     def __init__(
         self, path: Path | None, space: Spaces, budget: Mapping[str, float], *, sampler: str, pruner: str, seed: int,
         objective: str = "margin", weighing: Weighing | None = None, first: Sequence[tuple[str, Mapping[str, Any]]] = (),
+        swept: bool = False,
     ) -> None:  # fmt: skip
-        self._first = tuple(first)
+        self._first, self._swept = tuple(first), swept
         self._space, self._budget, self._seed = space, dict(budget), seed
         self._sampler = pick("sampler", SAMPLERS, sampler)
         self._rungs = PruningHistory(pruner, space, budget)
@@ -172,7 +174,7 @@ class Study:
             study.enqueue_trial({f"{method}.{name}": value for name, value in again[1].items()})
         elif before < FIRST_TRIALS:
             seed = hashing.derive_seed("starts", method, self._seed)
-            first = first_configs(self._space[method], FIRST_TRIALS, seed)[before]
+            first = first_configs(self._space[method], FIRST_TRIALS, seed, swept=self._swept)[before]
             study.enqueue_trial({f"{method}.{name}": value for name, value in first.items()})
         trial = study.ask()
         suggested = suggest(trial, {method: self._space[method]})

@@ -332,6 +332,8 @@ def test_the_first_start_is_the_middle_and_the_others_cover_a_space_and_every_ch
     assert sorted({int(np.log10(start["lr"] / 1e-4) // 0.5) for start in starts}) == [0, 1, 2, 3]
     assert all(3 <= start["epochs"] <= 10 and isinstance(start["epochs"], int) for start in starts)
     assert all(0.5 <= start["c"] <= 2.0 for start in starts)
+    swept = first_configs(fields, 8, seed=3, swept=True)
+    assert swept == [{"lr": pytest.approx(10**-2.5), "epochs": 9, "form": "b", "c": 1.25}, *starts[1:]]
 
 
 def test_a_model_of_hyperparameters_is_asked_method_by_method() -> None:
