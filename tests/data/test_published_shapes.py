@@ -178,6 +178,21 @@ def test_listed_users_and_wrong_ratings(tmp_path: Path) -> None:
     refused("goodreads:forget20", folder, "too few to forget some")
 
 
+def test_books_that_are_counted_anew_need_their_map(tmp_path: Path) -> None:
+    files = goodreads()
+    task = read("goodreads:forget20", write(tmp_path / "plain", files))
+    anew = write(tmp_path / "anew", {"goodreads_books": files["books"]})
+    lines = ["user_id,book_id,is_read,rating,is_reviewed"]
+    lines += [f"{row['user_id']},{row['book_id'] + 500},1,{row['rating']},0" for row in files["ratings"]]
+    (anew / "goodreads_interactions.csv").write_text("\n".join(lines), encoding="utf-8")
+    refused("goodreads:forget20", anew, "counts books anew, and no book_id_map.csv; take both from one release")
+    (anew / "book_id_map.csv").write_text(
+        "book_id_csv,book_id\n" + "\n".join(f"{i + 500},{i}" for i in range(30)), encoding="utf-8"
+    )
+    again = read("goodreads:forget20", anew)
+    assert (again.forget, again.retain, again.queries) == (task.forget, task.retain, task.queries)
+
+
 @pytest.mark.parametrize("content", ['{\n "a": 1\n}', '{"a": 1}', '[\n{"a": 1}]'])
 def test_one_object_over_several_lines_is_one_row(tmp_path: Path, content: str) -> None:
     (tmp_path / "t.json").write_text(content, encoding="utf-8")

@@ -1,6 +1,6 @@
 """GoodReads."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,9 +9,12 @@ from froc.data.benchmarks._files import SUFFIXES, field, needed
 from froc.data.benchmarks._ratings import LISTED, PARTS, Rating, identifier, number, records, task
 from froc.data.row_files import Record
 from froc.data.task import Task
+from froc.errors import InputError
 
 RATINGS = ("goodreads_interactions", "ratings")
 BOOKS = ("goodreads_books", "books")
+MAPPED, MAP = "goodreads_interactions.csv", "book_id_map.csv"
+"""Ratings whose books are counted anew, and which book each number is."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +24,9 @@ class GoodReads(BenchmarkReader):
     Parts, rows, what is trained on and measured, units and metric: as `movielens`, books in place of films. A rating of 0 (on the
     shelf, not rated) is left out. The order is that of the rows, where they have no column `date_added` or `timestamp` that is a number.
 
-    Read in the descriptions of the releases: interactions with user_id, book_id and rating, books with book_id and title (the release of
-    UCSD, CSV or JSON lines, and goodbooks-10k). The files themselves were not at hand; our reading: that book ids of both files
-    agree (UCSD's goodreads_interactions.csv counts books anew; its JSON files do not).
+    Read in public code and notes that use UCSD's files: interactions with user_id, book_id and rating, books with book_id and title, and that
+    goodreads_interactions.csv counts books anew, by book_id_map.csv (book_id_csv, book_id). goodbooks-10k's names (ratings, books) are
+    our reading. No file was at hand.
     """
 
     parts: ClassVar[tuple[str, ...]] = PARTS
@@ -37,10 +40,21 @@ class GoodReads(BenchmarkReader):
         ratings = [
             _rating(record, place) for place, record in enumerate(records(needed(folder, *RATINGS, suffixes=suffixes)))
         ]
+        if (folder / MAPPED).is_file():
+            anew = _map(folder)
+            ratings = [replace(rating, item=anew.get(rating.item, "")) for rating in ratings]
         books = records(needed(folder, *BOOKS, suffixes=suffixes))
         titles = {identifier(record, "book_id"): field(record.value, "title", record.origin) for record in books}
         rated = [rating for rating in ratings if rating.value > 0]
         return task("goodreads", "Book", rated, titles, folder, part, split_seed)
+
+
+def _map(folder: Path) -> dict[str, str]:
+    """Number of a book in `MAPPED` -> its identifier in goodreads_books."""
+    if not (folder / MAP).is_file():
+        raise InputError(f"{folder} has {MAPPED}, which counts books anew, and no {MAP}; take both from one release")
+    rows = records([folder / MAP])
+    return {identifier(record, "book_id_csv"): identifier(record, "book_id") for record in rows}
 
 
 def _rating(record: Record, place: int) -> Rating:

@@ -24,9 +24,9 @@ class MovieLens(BenchmarkReader):
     half of the forgotten users' rows; the rows of three quarters of the other users. Measured: the other half; the other users. The group is the
     user. Units: forgetting by query, utility by user. Metric: --metric recommendation_auc, whose mean is the area under the curve.
 
-    Read in public code that uses the files (of TALLRec and E2URec): u.data and u.item of 100K (separated by tabs and |), ratings.dat and
-    movies.dat of 1M (by ::), ratings.csv and movies.csv of the later releases (userId, movieId, rating, timestamp, title), histories
-    of ten. Our reading: the words of the question, the limit of twenty rows, which rows are withheld; gender, age and job are not read.
+    Read in public code that uses the files (of TALLRec): u.data and u.item of 100K (separated by tabs and |), and histories of ten
+    there and in E2URec. Our reading, no file was at hand: ratings.dat and movies.dat of 1M (by ::), ratings.csv and movies.csv of
+    later releases (userId, movieId, rating, timestamp, title). Ours: the words of the question, the limit of twenty rows, which rows are withheld; gender, age and job are not read.
     """
 
     parts: ClassVar[tuple[str, ...]] = PARTS
