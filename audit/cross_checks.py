@@ -30,6 +30,7 @@ from froc.audit.trust import Trust
 from froc.configuration_id import EXTERNAL_METHOD, ConfigurationId
 from froc.data.task import RISKS, request_of
 from froc.errors import InputError, VerificationError
+from froc.measuring.named_risks import FIRST, KNOWN
 from froc.risk.positive_control import BASE, built_in, kind_of, metric_of
 
 STEPS = (
@@ -142,6 +143,11 @@ def _plugins(plan: Plan) -> None:
     if plan.fidelity is not None and plan.fidelity.keys() != papers:
         raise VerificationError(
             "plan-fidelity", "the plan does not say of exactly its methods and measurements how true they are"
+        )
+    if plan.named_risks is not None and not set(FIRST) <= set(plan.named_risks) <= set(KNOWN):
+        raise VerificationError(
+            "plan-named-risks",
+            "the plan does not list the risks that have a name, of which the page says which were not run",
         )
 
 

@@ -154,6 +154,8 @@ class Plan(Lenient):
     plugins: list[Outside] | None = Field(default=None, max_length=LONG)
     # "kind name" -> how true to its paper; older plans do not say it
     fidelity: dict[str, Fidelity] | None = Field(default=None, max_length=LONG)
+    # risks that had a name when it was written; older plans do not say it
+    named_risks: list[Annotated[str, Field(pattern=rf"^{RISK}$")]] | None = Field(default=None, max_length=LONG)
     after: AfterPlan | None = None
     # older plans have no control by the base model, and none was ever extended
     control: dict[str, Kind] | None = None

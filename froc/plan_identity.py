@@ -13,12 +13,13 @@ VOLATILE = (
     "extends",
     "fidelity",
     "froc",
+    "named_risks",
     "notes",
     "questions",
     "rates",
     "tokenizer",
 )
-"""Fields in which a resumed run may differ from the one that wrote the plan; `estimand`, `fidelity` and `tokenizer` follow from others and the version."""
+"""Fields in which a resumed run may differ from the one that wrote the plan; `estimand`, `fidelity`, `named_risks` and `tokenizer` follow from others and the version."""
 
 
 def identity(document: Mapping[str, Any]) -> str:

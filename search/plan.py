@@ -17,6 +17,7 @@ from froc.measuring.attack import Attack
 from froc.measuring.measurement import Measurement
 from froc.measuring.measurement import written as as_written
 from froc.measuring.metric import Metric
+from froc.measuring.named_risks import KNOWN
 from froc.models import vocabulary
 from froc.models.base import Base
 from froc.plan_identity import VOLATILE
@@ -198,6 +199,7 @@ def make_plan(
     }  # fmt: skip
     document["plugins"] = provenance.outside(document)
     document["fidelity"] = _fidelity(document)
+    document["named_risks"] = list(KNOWN)
     return Plan(document, claim, candidates, (*task.notes, *notes, *more))
 
 

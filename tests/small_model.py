@@ -10,7 +10,7 @@ import os
 import random
 import shutil
 import tempfile
-from dataclasses import asdict, astuple, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from froc import hashing
@@ -38,7 +38,10 @@ def made_from(recipe: embedded_text.Recipe) -> str:
     """Digest of a recipe and of all texts that its model learns; seed 0, whatever seed the tests run with."""
     recipe = replace(recipe, seed=0)
     people = embedded_text._people(recipe, random.Random(recipe.seed))
-    learnt = [[astuple(row) for row in fact] for fact in embedded_text._wordings(people, held_out=False)]
+    learnt = [
+        [[row.question, row.answer, row.group, *row.more] for row in fact]
+        for fact in embedded_text._wordings(people, held_out=False)
+    ]
     return hashing.sha256_json({"recipe": asdict(recipe), "texts": learnt, "refusals": embedded_text.REFUSALS})
 
 

@@ -21,7 +21,7 @@ from froc.bounds import Bound
 from froc.comparison import document
 from froc.configuration_id import ConfigurationId
 from froc.data.task import WORDINGS
-from froc.measuring.named_risks import KNOWN
+from froc.measuring.named_risks import FIRST, KNOWN
 from froc.plugins import find
 
 ROWS = 300
@@ -47,7 +47,7 @@ def view(
         "classes": _classes(facts, report["config"]) if subject else [],
         "sensitivity": sensitivity(facts, report) if subject else None,
         "averages": _averages(facts.trials, report["config"]),
-        "attacks": _attacks(report, subject, strict),
+        "attacks": _attacks(report, subject, strict, facts.plan.named_risks or FIRST),
         "compared": _compared(report.get("comparison"), strict),
         "foreign": provenance.sentences(report.get("plugins", [])),
         "fidelity": _fidelity(facts.plan),
@@ -207,22 +207,25 @@ def _ends(trial: Trial) -> list[Trial | Variant]:
     return [trial, *trial.variants]
 
 
-def _attacks(report: Mapping[str, Any], subject: Mapping[str, Any] | None, strict: bool) -> list[dict[str, str]]:
-    """Every risk that froc knows by name, and those that the report defines: measured as what, or not run.
+def _attacks(
+    report: Mapping[str, Any], subject: Mapping[str, Any] | None, strict: bool, named: Sequence[str]
+) -> list[dict[str, str]]:
+    """Every risk that had a name when the plan was written, and those that the report defines: measured as what, or not run.
 
     A risk of a known name that is measured otherwise is one that the report defines.
     """
     metrics: Mapping[str, str] = report["method"]["metric"]
-    usual = {risk for risk in metrics if risk in KNOWN and (not strict or as_defined(risk, metrics[risk]))}
+    known_risks = {name: known for name, known in KNOWN.items() if name in named}
+    usual = {risk for risk in metrics if risk in known_risks and (not strict or as_defined(risk, metrics[risk]))}
     own = [risk for risk in ordered(metrics) if risk not in usual]
     attacks = []
-    for name, known in KNOWN.items():
+    for name, known in known_risks.items():
         run = [name] if name in usual else [risk for risk in own if metrics[risk] == known.of]
         if not run and known.of.endswith(f"/{WORDINGS}"):
             continue  # queries that few tasks have: no way of asking that was left out
         how = measured_by(metrics[run[0]] if run else known.of, strict)
         attacks.append({"name": name, "says": known.says, "how": how, "run": _ran(run, name, subject)})
-    listed = {known.of for known in KNOWN.values()}
+    listed = {known.of for known in known_risks.values()}
     return attacks + [
         {
             "name": risk,
@@ -231,7 +234,7 @@ def _attacks(report: Mapping[str, Any], subject: Mapping[str, Any] | None, stric
             "run": _ran([risk], risk, subject),
         }
         for risk in own
-        if metrics[risk] not in listed or (strict and risk in KNOWN)
+        if metrics[risk] not in listed or (strict and risk in known_risks)
     ]
 
 

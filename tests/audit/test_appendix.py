@@ -41,7 +41,7 @@ def test_a_known_name_over_another_measurement_is_no_attack_that_was_run(good: M
     report = with_metrics(
         good, jailbreak="extraction_strength", relearning=KNOWN["relearning"].of, mine=KNOWN["drift"].of
     )
-    rows = [(row["name"], row["says"], row["run"]) for row in appendix._attacks(report, None, True)]
+    rows = [(row["name"], row["says"], row["run"]) for row in appendix._attacks(report, None, True, tuple(KNOWN))]
     of = {
         name: [(says, run) for shown, says, run in rows if shown == name]
         for name in ("jailbreak", "relearning", "drift", "forgetting", "mine")

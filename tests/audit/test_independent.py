@@ -24,6 +24,7 @@ BLIND = {
     "another page": PAGE,
     "a script on the page": PAGE,
     "reason rewritten": WORDS,
+    "an attack that was not run is not named": PAGE,
     "text as a trial's reason": FORM,
     "text as a trial's mean": FORM,
     "text as a trial's seed": FORM,

@@ -117,6 +117,7 @@ CASES: dict[str, Case] = {
     "another package's bound": Case("plan-plugins", _replan(lambda p: p["bound"].update(utility="shady"))),
     "froc's own code said to be another package's": Case("plan-plugins", _replan(lambda p: p.update(plugins=[_SHADY]))),
     "a method that is not said to be true to any paper": Case("plan-fidelity", _replan(lambda p: p.update(fidelity={"method npo": "code-checked"}))),
+    "an attack that was not run is not named": Case("plan-named-risks", _replan(lambda p: p.update(named_risks=["forgetting", "utility"]))),
     "a method's tag that the search never tried": Case("plan-fidelity", _replan(lambda p: p.update(fidelity={**_TAGS, "method rmu": "formula"}))),
     "code of another package that is not named": Case("plan-plugins", _replan(lambda p: (p["search"].update(methods=["shady"]), p.update(plugins=[])))),
     "plan edited and signed": Case("seal-other-plan", _plan_alone(lambda p: p["budget"].update(utility=0.95))),
