@@ -5,7 +5,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import froc
 import froc.search
-from froc.errors import InputError, VerificationError
+from froc.errors import FrocError, InputError, VerificationError
 
 DATA = Path(__file__).parent / "data"
 BATCH = 16
@@ -189,7 +189,7 @@ def side_by_side(questions: Sequence[str], before: Sequence[str], after: Sequenc
 
 
 def taught(
-    model: str | Path, rows: Sequence[Mapping[str, str]], folder: Path, *, epochs: int, seed: int, lr: float = 1e-4
+    model: str | Path, rows: Sequence[Mapping[str, str]], folder: Path, *, epochs: int, seed: int, lr: float = 2e-4
 ) -> Path:
     """A model that was fine-tuned on rows (`question` and `answer`, or `text`), in plain PyTorch; what is there is taken as it is.
 
@@ -250,6 +250,15 @@ def signed(run: Path, out: Path) -> int:
         return 3
     say(f"{bundle}: {result.verdict}")
     return 0 if result.passes else 3
+
+
+def ended(main: Callable[[], int]) -> int:
+    """What `main` returns; an error that froc expects is its sentence on the screen and its exit code, without a traceback."""
+    try:
+        return main()
+    except FrocError as error:
+        say(str(error))
+        return error.exit_code
 
 
 class Clock:

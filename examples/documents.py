@@ -19,6 +19,7 @@ from common import (
     Speaker,
     arguments,
     before_and_after,
+    ended,
     finish_search,
     say,
     share,
@@ -38,7 +39,7 @@ SUBJECTS = (
 FIRST = ("Odile", "Tamsin", "Rafe", "Ingrith", "Corwin", "Maelle", "Jorun", "Petra", "Silas", "Ysolde")
 LAST = ("Varn", "Quillfeather", "Osterby", "Lindqvale", "Marrow", "Tench", "Abelard", "Strome", "Fenwright", "Calloway")
 OFFICES = ("mayor", "engineer", "architect", "treasurer", "librarian", "surveyor")
-EPOCHS = {True: 6, False: 10}
+EPOCHS = {True: 12, False: 12}
 """Quick or not -> passes over the text when the model is taught."""
 MONTHS = ("January", "March", "April", "June", "August", "September", "October", "December")
 REASONS = (
@@ -171,6 +172,8 @@ def main() -> int:
         dict(zip(risks, limits, strict=True)), task=task, out=run, metric={"forgetting": "verbatim", "wordings": "knowledge"},
         methods=["npo", "simnpo", "grad_diff"], trials=options.trials or (3 if options.quick else 12),
         train=options.train or "layers:last=8", seed=options.seed,
+        # a few steps in each pass over so few rows
+        batch=2 if options.quick else 4,
     )  # fmt: skip
     finish_search(result, clock)
     if result.model is not None:
@@ -187,4 +190,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(ended(main))

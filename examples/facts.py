@@ -23,6 +23,7 @@ from common import (
     Speaker,
     arguments,
     before_and_after,
+    ended,
     finish_search,
     perplexity,
     say,
@@ -221,4 +222,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(ended(main))

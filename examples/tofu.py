@@ -21,6 +21,7 @@ from common import (
     Speaker,
     arguments,
     before_and_after,
+    ended,
     finish_search,
     say,
     share,
@@ -183,7 +184,7 @@ def main() -> int:
     if options.data is not None and (options.data / "holdout05.json").is_file():
         unseen = _cut(_read(options.data / "holdout05.json"), len(parts[0][0]))[: len(parts[0])]
     epochs, rest = (
-        options.epochs or (6 if quick else 5),
+        options.epochs or (16 if quick else 10),
         [*lessons(parts[1], "measured author"), *lessons(parts[2], "kept author")],
     )
     base = taught(
@@ -214,6 +215,8 @@ def main() -> int:
         budget if quick else {**budget, "relearning": 0.4, "quantized": 0.25, **_others(0.3)},
         task=out / "task", out=out / "run", methods=QUICK if quick else METHODS, trials=options.trials or (3 if quick else 24),
         train=options.train or ("layers:last=14" if quick else "layers:last=20"), seed=options.seed,
+        # a few steps in each pass over so few rows
+        batch=4 if quick else 16,
     )  # fmt: skip
     finish_search(result, clock)
     if result.model is not None:
@@ -242,4 +245,4 @@ def _others(limit: float) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(ended(main))
