@@ -172,7 +172,6 @@ def load(
     wanted = Attention(attention, place, kind, deterministic)
     wanted.check()
     adapter = adapters.read(Path(name))
-    tokenizer = _tokenizer(name, adapter, adapter_base)
     with process_group.in_turn():
         if adapter is None:
             model, notes = _read(name, kind, n_adapters, wanted)
@@ -182,7 +181,8 @@ def load(
         if not process_group.joined():
             # processes that divide a model take its parts to their devices: none might hold all of it
             notes += wanted.make_faster(device_map.place_on(model, place))
-        made = wrap(name, model, tokenizer, train, n_adapters)
+        # after the model, whose refusals say more
+        made = wrap(name, model, _tokenizer(name, adapter, adapter_base), train, n_adapters)
     return replace(made, notes=notes, deterministic=deterministic)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from froc import atomic
 from froc.data.task import WORDINGS, Task
 from froc.data.tasks import folder
 from froc.errors import InputError
@@ -56,7 +57,7 @@ def load(text: str) -> Task:
     with TemporaryDirectory() as place:
         for split in there:
             lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in splits[split])
-            (Path(place) / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
+            atomic.write_text(Path(place) / f"{split}.jsonl", "".join(lines))
         task, _ = folder.load(Path(place))
     whole = f"{SCHEME}{name}{f':{configuration}' if configuration else ''}@{commit}"
     return replace(task, name=whole, notes=(f"rows are those of the data set {whole}", *task.notes))
