@@ -30,7 +30,7 @@ from froc.audit.trust import Trust
 from froc.configuration_id import EXTERNAL_METHOD, ConfigurationId
 from froc.data.task import RISKS, request_of
 from froc.errors import InputError, VerificationError
-from froc.measuring.named_risks import FIRST, KNOWN
+from froc.measuring.named_risks import KNOWN, NAMED_BEFORE_LISTS
 from froc.risk.positive_control import BASE, built_in, kind_of, metric_of
 
 STEPS = (
@@ -127,6 +127,7 @@ def _plan(files: Mapping[str, bytes], trust: Trust, now: datetime, proven: Prove
     if plan.after is not None and plan.after.measured != _measures_earlier(plan):
         raise VerificationError("plan-after", "the plan says of what was removed earlier what its risks do not")
     _plugins(plan)
+    _named_risks(plan)
     return plan, signed.signed, statement.signers
 
 
@@ -144,7 +145,11 @@ def _plugins(plan: Plan) -> None:
         raise VerificationError(
             "plan-fidelity", "the plan does not say of exactly its methods and measurements how true they are"
         )
-    if plan.named_risks is not None and not set(FIRST) <= set(plan.named_risks) <= set(KNOWN):
+
+
+def _named_risks(plan: Plan) -> None:
+    """VerificationError unless the plan lists, of risks that froc knows by name, all that older plans take for granted."""
+    if plan.named_risks is not None and not set(NAMED_BEFORE_LISTS) <= set(plan.named_risks) <= set(KNOWN):
         raise VerificationError(
             "plan-named-risks",
             "the plan does not list the risks that have a name, of which the page says which were not run",

@@ -124,7 +124,7 @@ def continued(repeats: int, first: int = 250, risk: float = 0.05) -> dict[str, t
         # by the units that are left of this stage
         share = math.sqrt((MOST * first - t) / (first - t % first))
         aim = to_aim(capital, np.full(repeats, -math.log(OWN[0])))
-        stake = np.minimum(STAKE / (1 - ALPHA), NormalTestBetting.way(aim) * scale[:, t] * share)
+        stake = np.minimum(STAKE / (1 - ALPHA), NormalTestBetting.unscaled_bets(aim) * scale[:, t] * share)
         capital *= 1 - stake * (losses[:, t] / SCALE - ALPHA)
         most = np.maximum(most, capital)
         if t + 1 in (first, MOST * first):

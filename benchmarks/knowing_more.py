@@ -24,13 +24,13 @@ from froc.bounds.normal_test_betting import NormalTestBetting
 
 Passes = Callable[[np.random.Generator, int, int], float]
 RISKS = (0.05, 0.065)
-WAY = NormalTestBetting.way
+BETS = NormalTestBetting.unscaled_bets
 
 
 def share(values: Array, risk: float, level: float = OWN, offset: float = 0.0) -> float:
     """Share of rows (m, n) of losses in [0, 1] that the bets reject at a risk."""
     m = len(values)
-    won = capital(np.clip(values, 0, 1), np.full(m, risk + offset), np.full(m, level), WAY)[0]
+    won = capital(np.clip(values, 0, 1), np.full(m, risk + offset), np.full(m, level), BETS)[0]
     return float((won >= 1 / level).mean())
 
 
@@ -57,7 +57,7 @@ def paired(risk: float) -> Passes:
         values = lost - c * (score - mean[:, None]) + c
         scale = 1 + 2 * c
         m_risks = np.full(m, (ALPHA + c) / scale)
-        won = capital(np.clip(values / scale, 0, 1), m_risks, np.full(m, OWN - level), WAY)[0]
+        won = capital(np.clip(values / scale, 0, 1), m_risks, np.full(m, OWN - level), BETS)[0]
         return float((won >= 1 / (OWN - level)).mean())
 
     return passes
@@ -87,7 +87,9 @@ def two_risks(averaged: bool, risk: float) -> Passes:
     """Two risks that are lost on different queries; both must pass, by the smaller capital or by the worst mixture of the two (which is it)."""
 
     def passes(rng: np.random.Generator, m: int, n: int) -> float:
-        first, second = (capital(skewed(rng, r, (m, n)), np.full(m, ALPHA), np.full(m, OWN), WAY) for r in (risk, risk))
+        first, second = (
+            capital(skewed(rng, r, (m, n)), np.full(m, ALPHA), np.full(m, OWN), BETS) for r in (risk, risk)
+        )
         if not averaged:
             return float((np.minimum(first[0], second[0]) >= 1 / OWN).mean())
         # under the worst null only one of the two risks is at its budget, so that any mixture must hold for each alone

@@ -21,7 +21,7 @@ from froc.bounds import Bound
 from froc.comparison import document
 from froc.configuration_id import ConfigurationId
 from froc.data.task import WORDINGS
-from froc.measuring.named_risks import FIRST, KNOWN
+from froc.measuring.named_risks import KNOWN, NAMED_BEFORE_LISTS
 from froc.plugins import find
 
 ROWS = 300
@@ -47,7 +47,7 @@ def view(
         "classes": _classes(facts, report["config"]) if subject else [],
         "sensitivity": sensitivity(facts, report) if subject else None,
         "averages": _averages(facts.trials, report["config"]),
-        "attacks": _attacks(report, subject, strict, facts.plan.named_risks or FIRST),
+        "attacks": _attacks(report, subject, strict, facts.plan.named_risks or NAMED_BEFORE_LISTS),
         "compared": _compared(report.get("comparison"), strict),
         "foreign": provenance.sentences(report.get("plugins", [])),
         "fidelity": _fidelity(facts.plan),

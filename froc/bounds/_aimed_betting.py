@@ -19,7 +19,7 @@ REMOVAL_UNITS = 8
 """Units after which risks that are rejected already are taken out of the computation."""
 ROWS = 16
 """Configurations whose upper bounds are computed at a time, a thousand risks each."""
-Way = Callable[[FloatArray], FloatArray]
+UnscaledBets = Callable[[FloatArray], FloatArray]
 """(m,) ln of the factor that is left to be won -> (m,) bets, times sqrt((n - t + 1) V / 2)."""
 
 
@@ -27,7 +27,7 @@ Way = Callable[[FloatArray], FloatArray]
 class AimedBetting(Bound):
     """Capital of a gambler who bets that R < alpha, K_t(a) = prod_{i<=t} (1 - v_i (L_i - a)), and aims at 1 / level by the last unit.
 
-    v_t = min(.9 / (1 - a), sqrt(2 / ((n - t + 1) V_{t-1})) way(ln(1 / (level K_{t-1})))), V: running variance of the losses. Where the aim is
+    v_t = min(.9 / (1 - a), sqrt(2 / ((n - t + 1) V_{t-1})) f(ln(1 / (level K_{t-1})))), f: `unscaled_bets`, V: running variance of the losses. Where the aim is
     reached, the next one is 1 / level times larger. Bets use the past only, so p = 1 / max_t K_t(alpha) by Ville's inequality, at every
     stopping time; e = K_n(alpha). The bets depend on the risk a: `upper` is the smallest of the risks .000, .001, ..., 1 above which all
     are rejected at delta. Assumes independent units in an order that was fixed before losses were known. level: error level that the
@@ -44,7 +44,7 @@ class AimedBetting(Bound):
 
     @staticmethod
     @abstractmethod
-    def way(left: FloatArray) -> FloatArray:
+    def unscaled_bets(left: FloatArray) -> FloatArray:
         """(m,) bets before they are scaled and capped. left: (m,) ln of the factor still to be won."""
 
     def p_value(self, losses: Losses, alpha: Level) -> FloatArray:
@@ -55,7 +55,7 @@ class AimedBetting(Bound):
     def p_values_aimed(self, losses: Losses, alpha: FloatArray, levels: FloatArray) -> FloatArray:
         """(m,) one over the largest capital, of bets that aim at (m,) levels."""
         return by_block(
-            losses, lambda b: 1.0 / capital(losses[b] / SCALE, alpha[b], levels[b], self.way, self.planned)[0]
+            losses, lambda b: 1.0 / capital(losses[b] / SCALE, alpha[b], levels[b], self.unscaled_bets, self.planned)[0]
         )
 
     def upper(self, losses: Losses, delta: float) -> FloatArray:
@@ -64,17 +64,21 @@ class AimedBetting(Bound):
 
     def uppers(self, losses: Losses, deltas: FloatArray) -> FloatArray:
         """(m,) the same, each at its own error level."""
-        return by_block(losses, lambda b: upper_from_losses(losses[b] / SCALE, deltas[b], self.way, self.planned))
+        return by_block(
+            losses, lambda b: upper_from_losses(losses[b] / SCALE, deltas[b], self.unscaled_bets, self.planned)
+        )
 
     def e_value(self, losses: Losses, alpha: Level) -> FloatArray:
         """(m,) capital after the last unit."""
         m = shape(losses)[0]
         risks, levels = per_config(alpha, m), per_config(self.level, m)
-        return by_block(losses, lambda b: capital(losses[b] / SCALE, risks[b], levels[b], self.way, self.planned)[1])
+        return by_block(
+            losses, lambda b: capital(losses[b] / SCALE, risks[b], levels[b], self.unscaled_bets, self.planned)[1]
+        )
 
 
 def capital(
-    values: FloatArray, risks: FloatArray, levels: FloatArray, way: Way, planned: int = 0
+    values: FloatArray, risks: FloatArray, levels: FloatArray, unscaled_bets: UnscaledBets, planned: int = 0
 ) -> tuple[FloatArray, FloatArray]:
     """(m,) largest capital after any unit, at least 1, and (m,) capital after the last.
 
@@ -86,7 +90,7 @@ def capital(
     # units one after another in memory
     losses, scale = np.ascontiguousarray(values.T), np.ascontiguousarray(scales(values, planned).T)
     for t in range(n):
-        bets = np.minimum(limits, way(to_aim(end, room)) * scale[t])
+        bets = np.minimum(limits, unscaled_bets(to_aim(end, room)) * scale[t])
         end *= 1.0 - bets * (losses[t] - risks)
         # less capital than was won keeps the test valid, and bets need a finite one
         np.minimum(end, MOST_CAPITAL, out=end)
@@ -118,21 +122,25 @@ def scales(values: FloatArray, planned: int = 0) -> FloatArray:
     return np.asarray(np.sqrt(2.0 / (before * (max(n, planned) - np.arange(n)))))
 
 
-def upper_from_losses(values: FloatArray, deltas: FloatArray, way: Way, planned: int = 0) -> FloatArray:
+def upper_from_losses(
+    values: FloatArray, deltas: FloatArray, unscaled_bets: UnscaledBets, planned: int = 0
+) -> FloatArray:
     """(m,) smallest whole thousandths above which every one is rejected, at (m,) error levels."""
     scale, room = scales(values, planned), -np.log(deltas)
     parts = [slice(start, start + ROWS) for start in range(0, len(values), ROWS)]
-    return np.concatenate([np.zeros(0), *(_upper(values[part], scale[part], room[part], way) for part in parts)])
+    return np.concatenate(
+        [np.zeros(0), *(_upper(values[part], scale[part], room[part], unscaled_bets) for part in parts)]
+    )
 
 
-def _upper(values: FloatArray, scale: FloatArray, room: FloatArray, way: Way) -> FloatArray:
+def _upper(values: FloatArray, scale: FloatArray, room: FloatArray, unscaled_bets: UnscaledBets) -> FloatArray:
     # a risk below the mean is hardly ever rejected
     lowest = np.maximum(1, np.floor(SCALE * values.mean(axis=1)).astype(np.int64))
     highest = np.full(len(values), SCALE - 1)
     reached = np.full(len(values), SCALE)
     rows = np.arange(len(values))
     while len(rows):
-        kept = _highest_kept(values[rows], scale[rows], lowest[rows], highest[rows], room[rows], way)
+        kept = _highest_kept(values[rows], scale[rows], lowest[rows], highest[rows], room[rows], unscaled_bets)
         reached[rows] = np.where(kept >= 0, kept + 1, lowest[rows])
         # where all were rejected, those below are looked at, too
         rows = rows[(kept < 0) & (lowest[rows] > 1)]
@@ -141,7 +149,12 @@ def _upper(values: FloatArray, scale: FloatArray, room: FloatArray, way: Way) ->
 
 
 def _highest_kept(
-    values: FloatArray, scale: FloatArray, lowest: IntArray, highest: IntArray, room: FloatArray, way: Way
+    values: FloatArray,
+    scale: FloatArray,
+    lowest: IntArray,
+    highest: IntArray,
+    room: FloatArray,
+    unscaled_bets: UnscaledBets,
 ) -> IntArray:
     """(m,) largest of the risks lowest..highest, in thousandths, that the capital does not reject; -1 where all are rejected."""
     row = np.repeat(np.arange(len(values)), highest - lowest + 1)
@@ -154,7 +167,7 @@ def _highest_kept(
             row, risk, before = row[open_tests], risk[open_tests], before[open_tests]
             risks, open_tests = risk / SCALE, np.ones(len(row), dtype=bool)
             limits, rooms, aims = STAKE / (1.0 - risks), room[row], np.exp(room)[row]
-        bets = np.minimum(limits, way(to_aim(before, rooms)) * scale[t][row])
+        bets = np.minimum(limits, unscaled_bets(to_aim(before, rooms)) * scale[t][row])
         before *= 1.0 - bets * (losses[t][row] - risks)
         np.minimum(before, MOST_CAPITAL, out=before)
         open_tests &= before < aims

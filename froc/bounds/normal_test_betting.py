@@ -8,9 +8,9 @@ import numpy as np
 from froc.bounds import FloatArray
 from froc.bounds._aimed_betting import AimedBetting
 
-NEAR = 0.35
+SHRINKAGE = 0.35
 """How soon bets shrink near the aim: they stay within 8 % of the normal test's own from .001 to .5 of it."""
-BEYOND = 0.02
+OVERSHOOT = 0.02
 """How far beyond the aim, in ln, bets look: what shrinks towards an aim would never reach it."""
 
 
@@ -21,7 +21,7 @@ class NormalTestBetting(AimedBetting):
     Given the units so far, the z-test at `level` rejects at the last unit with a conditional probability q under R = alpha. The capital
     q / level is a martingale that ends at 1 / level exactly where the test rejects, which no other test of that level beats
     for normal losses. It is won with bets phi(z) / (q sqrt((n - t + 1) V)), z = Phi^-1(q). For losses in [0, 1] such bets keep Ville's
-    inequality, whatever the distribution; with q = level K_{t-1} and x = ln(1 / q) + .02 they are here, nearly (`NEAR`) and without Phi,
+    inequality, whatever the distribution; with q = level K_{t-1} and x = ln(1 / q) + .02 they are here, nearly (`SHRINKAGE`) and without Phi,
 
         v_t = min(.9 / (1 - a), sqrt(2 / ((n - t + 1) V_{t-1})) x / (sqrt(x) + .35)).
 
@@ -37,7 +37,7 @@ class NormalTestBetting(AimedBetting):
     theorem: ClassVar[str] = "Koning and van Meer 2501.03982; Waudby-Smith and Ramdas 2010.09686"
 
     @staticmethod
-    def way(left: FloatArray) -> FloatArray:
+    def unscaled_bets(left: FloatArray) -> FloatArray:
         """(m,) x / (sqrt(x) + .35), x = left + .02."""
-        beyond = left + BEYOND
-        return np.asarray(beyond / (np.sqrt(beyond) + NEAR))
+        beyond = left + OVERSHOOT
+        return np.asarray(beyond / (np.sqrt(beyond) + SHRINKAGE))

@@ -25,6 +25,6 @@ class StarBetting(AimedBetting):
     theorem: ClassVar[str] = "Voracek and Orabona 2505.22422; Waudby-Smith and Ramdas 2010.09686"
 
     @staticmethod
-    def way(left: FloatArray) -> FloatArray:
+    def unscaled_bets(left: FloatArray) -> FloatArray:
         """(m,) sqrt(left)."""
         return np.asarray(np.sqrt(left))

@@ -56,7 +56,7 @@ KNOWN: dict[str, Known] = {
     "privacy": Known("membership", "what is to be forgotten looks more familiar than what was never seen (area under the curve)", 0.6),
     "overforgetting": Known("membership:over=1", "what is to be forgotten looks stranger than what was never seen (area under the curve)", 0.6),
 }  # fmt: skip
-FIRST = tuple(
+NAMED_BEFORE_LISTS = tuple(
     name for name in KNOWN
     if name not in ("relearning_sweep", "benign", "gptq", "pruned", "merged", "steered", "multi_hop", "sampled")
 )  # fmt: skip

@@ -15,13 +15,13 @@ from froc.bounds.star_betting import StarBetting
 from froc.loss_table import SCALE
 
 LOSSES = [0.3, 0.0, 1.0, 0.25, 0.0, 0.7]
-WAYS: dict[type[AimedBetting], Callable[[float], float]] = {
+FORMULAS: dict[type[AimedBetting], Callable[[float], float]] = {
     StarBetting: math.sqrt,
     NormalTestBetting: lambda left: (left + 0.02) / (math.sqrt(left + 0.02) + 0.35),
 }
 """Bound -> the bet as a function of what is left to be won, times sqrt(2 / ((n - t + 1) V))."""
 Aimed = type[AimedBetting]
-each_bound = pytest.mark.parametrize("bound", list(WAYS))
+each_bound = pytest.mark.parametrize("bound", list(FORMULAS))
 
 
 def by_formula(bound: Aimed, losses: list[float], alpha: float, level: float, planned: int) -> list[float]:
@@ -31,7 +31,7 @@ def by_formula(bound: Aimed, losses: list[float], alpha: float, level: float, pl
         left = math.log(1 / (level * held))
         while left <= 0:
             left += math.log(1 / level)
-        bet = min(0.9 / (1 - alpha), WAYS[bound](left) * math.sqrt(2 / ((planned - seen) * variance)))
+        bet = min(0.9 / (1 - alpha), FORMULAS[bound](left) * math.sqrt(2 / ((planned - seen) * variance)))
         held *= 1 - bet * (loss - alpha)
         path.append(held)
         total += loss
@@ -45,14 +45,14 @@ def by_formula(bound: Aimed, losses: list[float], alpha: float, level: float, pl
 @pytest.mark.parametrize(("alpha", "level"), [(0.1, 0.1), (0.4, 0.03), (0.9, 0.3)])
 def test_capital_by_formula(bound: Aimed, alpha: float, level: float, planned: int) -> None:
     path = by_formula(bound, LOSSES, alpha, level, planned)
-    largest, end = capital(np.array([LOSSES]), np.array([alpha]), np.array([level]), bound.way, planned)
+    largest, end = capital(np.array([LOSSES]), np.array([alpha]), np.array([level]), bound.unscaled_bets, planned)
     assert largest[0] == pytest.approx(max(1.0, *path), rel=1e-12)
     assert end[0] == pytest.approx(path[-1], rel=1e-12)
 
 
 def test_first_bets_by_hand() -> None:
     """log(1 / level) is 2, 400 units, variance a quarter: sqrt(2 x 2 / (400 / 4)) = .2; the capital is then 1 + .2 x .1."""
-    largest, end = capital(np.array([[0.0]]), np.array([0.1]), np.array([math.exp(-2)]), StarBetting.way, 400)
+    largest, end = capital(np.array([[0.0]]), np.array([0.1]), np.array([math.exp(-2)]), StarBetting.unscaled_bets, 400)
     assert largest[0] == end[0] == pytest.approx(1.02)
 
 
@@ -60,9 +60,9 @@ def test_bets_are_nearly_those_of_the_normal_test() -> None:
     """phi(z) / (q sqrt(what is left of the variance)) with z = Phi^-1(q), q the conditional chance of rejection: 2501.03982."""
     chances = np.array([0.001, 0.01, 0.034, 0.1, 0.3, 0.5])
     exact = norm.pdf(norm.ppf(chances)) / (chances * math.sqrt(7.0))
-    ours = NormalTestBetting.way(-np.log(chances)) * math.sqrt(2 / 7.0)
+    ours = NormalTestBetting.unscaled_bets(-np.log(chances)) * math.sqrt(2 / 7.0)
     assert ours == pytest.approx(exact, rel=0.08)
-    assert ours != pytest.approx(StarBetting.way(-np.log(chances)) * math.sqrt(2 / 7.0), rel=0.08)
+    assert ours != pytest.approx(StarBetting.unscaled_bets(-np.log(chances)) * math.sqrt(2 / 7.0), rel=0.08)
 
 
 @each_bound
@@ -76,7 +76,7 @@ def test_bets_end_at_their_aim_and_go_on_to_the_next(bound: Aimed) -> None:
 def test_no_loss_takes_all(bound: Aimed) -> None:
     """One loss of 1 leaves a tenth at least, at any risk and level."""
     for alpha in (0.001, 0.1, 0.5, 0.999):
-        _, end = capital(np.array([[1.0]]), np.array([alpha]), np.array([1e-6]), bound.way)
+        _, end = capital(np.array([[1.0]]), np.array([alpha]), np.array([1e-6]), bound.unscaled_bets)
         assert end[0] >= 1 - STAKE - 1e-12
 
 

@@ -75,7 +75,7 @@ def by_aimed_betting(bound: type[AimedBetting], losses: Losses, risk: Fraction) 
     scale, room, capital = _aimed_betting.scales(losses / SCALE), np.array([-np.log(0.1)]), np.ones(1)
     limits, placed = np.array([_aimed_betting.STAKE / (1 - float(risk))]), list[float]()
     for t, x in enumerate(losses[0]):
-        stake = np.minimum(limits, bound.way(_aimed_betting.to_aim(capital, room)) * scale[:, t])
+        stake = np.minimum(limits, bound.unscaled_bets(_aimed_betting.to_aim(capital, room)) * scale[:, t])
         placed.append(float(stake[0]))
         capital = capital * (1 - stake * (x / SCALE - float(risk)))
     return won(losses, risk, placed)
