@@ -1,6 +1,5 @@
 """Bi-level training, forgetting inside and retaining outside: what `ofmu` and `ofmu_first` share."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,25 +7,12 @@ from typing import ClassVar
 
 from torch.nn import Parameter
 
-from froc.training.components import Combiner, GradientProbe, dot
+from froc.methods._combining import norm, plus, restored
+from froc.training.components import Combiner, GradientProbe
 from froc.training.terms import Objective, State, Weights
 
 CLIP = 1.0
 """Largest norm of an ascent step's gradient: the forget loss is unbounded above."""
-
-
-def plus(*terms: tuple[float, Weights]) -> Weights:
-    """Weighted sum of parameter dictionaries, over the union of their names."""
-    total: Weights = {}
-    for factor, weights in terms:
-        for name, value in weights.items():
-            total[name] = total[name] + factor * value if name in total else factor * value
-    return total
-
-
-def norm(weights: Weights) -> float:
-    """Euclidean norm over all parameters."""
-    return math.sqrt(float(dot(weights, weights)))
 
 
 class Place:
@@ -91,14 +77,13 @@ class ForgetThenRetain(Combiner):
         state: State,
     ) -> Weights:
         """G; `parameters` are restored bit by bit."""
-        start = {name: p.detach().clone() for name, p in parameters.items()}
 
         def gradient(at: Weights, objective: Objective) -> Weights:
             for name, p in parameters.items():
                 p.copy_(at[name])
             return probe(objective, exact=self.exact)[objective]
 
-        try:
+        with restored(parameters) as start:
             place = Place(start, gradient)
             # the step has already computed the gradients at its start
             place.forget, place.retain = plus((-1.0, gradients["forget"])), dict(gradients["retain"])
@@ -108,9 +93,6 @@ class ForgetThenRetain(Combiner):
                 ascents = plus((1.0, ascents), (1.0, up))
                 place = place.beside(up, self.rate * norm(start))
             return plus((1.0, self.fall(place, state)), (-1.0, ascents))
-        finally:
-            for name, p in parameters.items():
-                p.copy_(start[name])
 
     def rise(self, place: Place) -> Weights:
         """Gradient of the inner objective, to be ascended."""

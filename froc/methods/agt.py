@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.methods._adversaries import unfit
-from froc.methods._bilevel import plus
+from froc.methods._combining import combined_already, norm, plus, without_retain_side
 from froc.models.batches import Batch
 from froc.models.forward import Pass
 from froc.models.hooks import blocks, output_changed
@@ -50,14 +50,12 @@ class AdaptiveOrthogonality(Combiner):
         forget, retain = gradients["forget"], gradients["retain"]
         product, size = dot(forget, retain), dot(retain, retain)
         cosine = (product / (size * dot(forget, forget)).sqrt()).nan_to_num(0.0, 0.0, 0.0)
-        share = ((1.0 - cosine) / 2) ** self.gamma * product.clamp_max(0.0) / size
-        made = plus((1.0, forget), (1.0, retain))
-        for name, grad in retain.items():
-            made[name] = made[name] - share.nan_to_num(0.0, 0.0, 0.0).to(grad) * grad
-        norm = float(dot(made, made).sqrt())
-        warm = norm if state["progress"] < self.warmup or "gate" not in state else state["gate"]["warm"]
-        state["gate"] = {"norm": norm, "warm": warm}
-        return made
+        share = (((1.0 - cosine) / 2) ** self.gamma * product.clamp_max(0.0) / size).nan_to_num(0.0, 0.0, 0.0)
+        direction = plus((1.0, forget), (1.0 - share, retain))
+        length = norm(direction)
+        warm = length if state["progress"] < self.warmup or "gate" not in state else state["gate"]["warm"]
+        state["gate"] = {"norm": length, "warm": warm}
+        return direction
 
 
 @dataclass(frozen=True)
@@ -145,11 +143,6 @@ class AGT(Wrapper):
     @classmethod
     def incompatibility(cls, inner: type[Method]) -> str | None:
         """Against forgetting only, with a retain side, and no adversary or combiner of the inner method's own."""
-        phases = inner().phases(PLACEHOLDER_CONTEXT)
-        if any(phase.adversary for phase in phases):
+        if any(phase.adversary for phase in inner().phases(PLACEHOLDER_CONTEXT)):
             return "one adversary is enough"
-        if any(phase.parts and "retain" not in phase.roles for phase in phases):
-            return "needs a method that trains on retain rows in each phase"
-        if any(type(phase.combiner) is not Combiner for phase in phases):
-            return "the other method combines its two sides itself"
-        return unfit(inner)
+        return without_retain_side(inner) or combined_already(inner) or unfit(inner)

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
-from froc.training.base_statistics import PLACEHOLDER_CONTEXT, MethodContext
+from froc.methods._combining import combined_already, plus, without_retain_side
+from froc.training.base_statistics import MethodContext
 from froc.training.components import Combiner, dot
 from froc.training.method import Method, Wrapper
 from froc.training.phase import Phase
@@ -25,8 +26,7 @@ class ForgetFirst(Combiner):
         forget, retain = gradients["forget"], gradients["retain"]
         size = dot(forget, forget)
         share = self.gamma - (dot(retain, forget) / size).nan_to_num(0.0, 0.0, 0.0)
-        made = {name: grad * share.to(grad) for name, grad in forget.items()}
-        return made | {name: made[name] + grad if name in made else grad for name, grad in retain.items()}
+        return plus((share, forget), (1.0, retain))
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,4 @@ class BLUR(Wrapper):
     @classmethod
     def incompatibility(cls, inner: type[Method]) -> str | None:
         """It needs a retain side in each phase, and an inner method without a combiner of its own."""
-        phases = inner().phases(PLACEHOLDER_CONTEXT)
-        if any(phase.parts and "retain" not in phase.roles for phase in phases):
-            return "needs a method that trains on retain rows in each phase"
-        own = type(phases[0].combiner) is not Combiner
-        return "the other method combines its two sides itself" if own else None
+        return without_retain_side(inner) or combined_already(inner)

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from froc.fidelity import Fidelity
 from froc.hyperparameters import Choice, Range, hyperparameter
+from froc.methods._combining import combined_already
 from froc.models.process_group import divided, is_divided, replicated, whole
-from froc.training.base_statistics import PLACEHOLDER_CONTEXT, MethodContext
+from froc.training.base_statistics import MethodContext
 from froc.training.causal_tracing import Component, Piece, Trace, Traced
 from froc.training.components import Combiner, UpdateFilter, UpdateInputs
 from froc.training.method import Method, Wrapper
@@ -205,8 +206,7 @@ class CURE(Wrapper):
         """It needs a retain side, and an inner method without a combiner of its own."""
         if "retain" not in inner.trained_roles():
             return "needs a method that trains on retain rows"
-        own = type(inner().phases(PLACEHOLDER_CONTEXT)[0].combiner) is not Combiner
-        return "the other method combines its two sides itself" if own else None
+        return combined_already(inner)
 
 
 def _shares(effects: Tensor) -> Tensor:

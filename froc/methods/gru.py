@@ -8,8 +8,8 @@ from torch.nn import Parameter
 
 from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
-from froc.methods._bilevel import plus
-from froc.training.base_statistics import PLACEHOLDER_CONTEXT, MethodContext
+from froc.methods._combining import combined_already, plus, without_retain_side
+from froc.training.base_statistics import MethodContext
 from froc.training.components import Combiner, GradientProbe, dot
 from froc.training.method import Method, Wrapper
 from froc.training.phase import Phase
@@ -41,11 +41,7 @@ class Rectified(Combiner):
         conflict = dot(forget, mean).clamp_max(0.0)
         # a product of 0 where there is no conflict keeps the device from being waited for
         share = (conflict / dot(mean, mean)).nan_to_num(0.0, 0.0, 0.0)
-        rectified = plus((1.0, forget), (1.0, retain))
-        for name, value in mean.items():
-            part = share.to(value) * value
-            rectified[name] = rectified[name] - part if name in rectified else -part
-        return rectified
+        return plus((1.0, forget), (1.0, retain), (-share, mean))
 
 
 @dataclass(frozen=True)
@@ -75,8 +71,4 @@ class GRU(Wrapper):
     @classmethod
     def incompatibility(cls, inner: type[Method]) -> str | None:
         """It needs a retain side in each phase, and an inner method without a combiner of its own."""
-        phases = inner().phases(PLACEHOLDER_CONTEXT)
-        if any(phase.parts and "retain" not in phase.roles for phase in phases):
-            return "needs a method that trains on retain rows in each phase"
-        own = any(type(phase.combiner) is not Combiner for phase in phases)
-        return "the other method combines its two sides itself" if own else None
+        return without_retain_side(inner) or combined_already(inner)

@@ -9,7 +9,8 @@ import torch
 
 from froc.fidelity import Fidelity
 from froc.hyperparameters import Choice, Range, hyperparameter
-from froc.training.base_statistics import PLACEHOLDER_CONTEXT, MethodContext
+from froc.methods._combining import combined_already, plus, without_retain_side
+from froc.training.base_statistics import MethodContext
 from froc.training.components import Combiner, dot
 from froc.training.method import Method, Wrapper
 from froc.training.phase import Phase
@@ -44,11 +45,7 @@ class Guaranteed(Combiner):
         of_h = torch.where(direct, torch.ones_like(turned), turned)
         of_g = torch.where(direct, torch.zeros_like(turned), (self.ratio - turned * cosine) * h_length / g_length)
         of_g = of_g.nan_to_num(0.0, 0.0, 0.0)
-        made = {name: of_g.to(grad) * grad for name, grad in g.items()}
-        return made | {
-            name: made[name] + of_h.to(grad) * grad if name in made else of_h.to(grad) * grad
-            for name, grad in h.items()
-        }
+        return plus((of_g, g), (of_h, h))
 
 
 @dataclass(frozen=True)
@@ -83,8 +80,4 @@ class HAMU(Wrapper):
     @classmethod
     def incompatibility(cls, inner: type[Method]) -> str | None:
         """It needs a retain side in each phase, and an inner method without a combiner of its own."""
-        phases = inner().phases(PLACEHOLDER_CONTEXT)
-        if any(phase.parts and "retain" not in phase.roles for phase in phases):
-            return "needs a method that trains on retain rows in each phase"
-        own = any(type(phase.combiner) is not Combiner for phase in phases)
-        return "the other method combines its two sides itself" if own else None
+        return without_retain_side(inner) or combined_already(inner)

@@ -6,7 +6,8 @@ from typing import ClassVar
 from froc.errors import InputError
 from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
-from froc.methods._bilevel import ForgetThenRetain, Place, clipped, norm, plus
+from froc.methods._bilevel import ForgetThenRetain, Place, clipped
+from froc.methods._combining import norm, plus
 from froc.methods.ofmu_first import OFMUFirst
 from froc.training.base_statistics import MethodContext
 from froc.training.components import dot

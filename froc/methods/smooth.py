@@ -11,9 +11,9 @@ from froc import hashing
 from froc.errors import InputError
 from froc.fidelity import Fidelity
 from froc.hyperparameters import Choice, Range, hyperparameter
-from froc.methods._bilevel import norm, plus
+from froc.methods._combining import combined_already, norm, plus, restored
 from froc.models.process_group import divided
-from froc.training.base_statistics import PLACEHOLDER_CONTEXT, MethodContext
+from froc.training.base_statistics import MethodContext
 from froc.training.components import Combiner, GradientProbe
 from froc.training.method import Method, Wrapper
 from froc.training.phase import Phase
@@ -47,13 +47,9 @@ class Nearby(Combiner):
         state: State,
     ) -> Weights:
         """The sum; `parameters` are restored bit by bit. Where g_f is zero, d is zero, too."""
-        kept = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-        try:
+        with restored(parameters):
             self._move(gradients["forget"], parameters, state)
             beside = probe("forget")["forget"]
-        finally:
-            for name, parameter in parameters.items():
-                parameter.copy_(kept[name])
         return plus((1.0, beside), (1.0, gradients.get("retain", {})))
 
     def _move(self, forget: Weights, parameters: Mapping[str, Parameter], state: State) -> None:
@@ -103,6 +99,4 @@ class Smooth(Wrapper):
     @classmethod
     def incompatibility(cls, inner: type[Method]) -> str | None:
         """An inner method without a combiner of its own."""
-        phases = inner().phases(PLACEHOLDER_CONTEXT)
-        own = any(type(phase.combiner) is not Combiner for phase in phases)
-        return "the other method combines its two sides itself" if own else None
+        return combined_already(inner)

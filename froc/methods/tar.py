@@ -11,7 +11,7 @@ from torch.nn import Parameter
 from froc.errors import InputError
 from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
-from froc.methods._bilevel import norm, plus
+from froc.methods._combining import norm, plus, restored
 from froc.methods.circuit_breakers import Keep
 from froc.methods.rmu import Hold, Steer
 from froc.models.forward import Forward
@@ -69,24 +69,26 @@ class Tampering(Combiner):
         state: State,
     ) -> Weights:
         """The sum; `parameters` are restored bit by bit."""
-        kept = {name: parameter.detach().clone() for name, parameter in parameters.items()}
         total: Weights = {}
-        try:
+        with restored(parameters):
             for step in range(1, self.steps + 1):
-                state["attacked"] = True
-                relearning = probe("forget")["forget"]
-                state["attacked"] = False
+                relearning = self._relearning(probe, state)
                 count = sum(grad.numel() for grad in relearning.values())
                 factor = self.rate * math.sqrt(count) / max(norm(relearning), 1e-30)
                 for name, grad in relearning.items():
                     parameters[name].sub_(grad, alpha=factor)
                 weight = self.scale * math.exp(DECAY * (step - self.steps) / self.steps)
                 total = plus((1.0, total), (weight, probe("forget")["forget"]))
+        return plus((1.0, total), (1.0, gradients.get("retain", {})))
+
+    @staticmethod
+    def _relearning(probe: GradientProbe, state: State) -> Weights:
+        """Gradient of the forget rows' NLL, which the forget term is under attack (`Entropy`)."""
+        state["attacked"] = True
+        try:
+            return probe("forget")["forget"]
         finally:
             state["attacked"] = False
-            for name, parameter in parameters.items():
-                parameter.copy_(kept[name])
-        return plus((1.0, total), (1.0, gradients.get("retain", {})))
 
 
 @dataclass(frozen=True)

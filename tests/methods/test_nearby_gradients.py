@@ -94,7 +94,9 @@ def test_a_wrapper_puts_its_combiner_in_and_nothing_else() -> None:
     ("name", "message"),
     [("smooth(pdu)", "combines its two sides itself"), ("gru(blur(npo))", "combines its two sides itself"),
      ("hamu(gru(npo))", "combines its two sides itself"), ("hamu(grad_ascent)", "needs a method that trains on retain rows"),
-     ("gru(grad_ascent)", "needs a method that trains on retain rows")],
+     ("gru(grad_ascent)", "needs a method that trains on retain rows"),
+     # tar combines in its second phase alone
+     *((f"{name}(tar)", "combines its two sides itself") for name in ("agt", "blur", "cure", "gru", "hamu", "smooth"))],
 )  # fmt: skip
 def test_what_cannot_be_wrapped_is_refused(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
