@@ -1,9 +1,11 @@
 """A data set of the hub as a task; what stands for the network are the two functions that reach it."""
 
 import sys
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -19,7 +21,12 @@ def _rows(label: str) -> list[dict[str, Any]]:
     return [{"question": f"{label} {i}?", "answer": f"é {i}", "group": f"{label} {i % 2}"} for i in range(8)]
 
 
-SPLITS = {"forget": _rows("a"), "retain": _rows("b"), "forget_queries": _rows("c"), "train": _rows("d")}
+SPLITS = {
+    "forget": [row | {"written": date(2024, 5, 1)} for row in _rows("a")],
+    "retain": _rows("b"),
+    "forget_queries": _rows("c"),
+    "train": _rows("d"),
+}
 
 
 @pytest.fixture
@@ -68,12 +75,13 @@ def test_what_cannot_be_had_is_one_sentence(asked: list[Any], monkeypatch: pytes
     with pytest.raises(InputError, match=r"no split 'retain' \(it has: forget, forget_queries, train\)"):
         hub.load("hf:a/b")
 
-    def away(*_: Any) -> str:
-        raise OSError("no route\nmore")
+    class TransportError(Exception):
+        """An error of the network that is no OSError, as httpx has them."""
 
-    monkeypatch.setattr(hub, "resolved", away)
-    with pytest.raises(InputError, match=r"could not be had from the hub \(OSError: no route\); mend"):
-        hub.load("hf:a/b")
+    for kind in (OSError, TransportError):
+        monkeypatch.setattr(hub, "resolved", Mock(side_effect=kind("no route\nmore")))
+        with pytest.raises(InputError, match=rf"could not be had from the hub \({kind.__name__}: no route\); mend"):
+            hub.load("hf:a/b")
     monkeypatch.undo()
     monkeypatch.setattr(hub, "resolved", lambda *_: COMMIT)
     monkeypatch.setitem(sys.modules, "datasets", None)

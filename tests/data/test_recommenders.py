@@ -1,5 +1,6 @@
 """Recommendation benchmarks (MovieLens, GoodReads): ratings become questions, and users are forgotten whole."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,22 @@ def test_listed_users_and_wrong_ratings(tmp_path: Path) -> None:
     refused("goodreads:forget20", folder, "no title is given for item")
     write(folder, {"ratings": [files["ratings"][0] | {"rating": "good"}]})
     refused("goodreads:forget20", folder, "ratings.json row 1: 'rating' must be a number")
+    write(folder, {"ratings": [files["ratings"][0] | {"rating": math.nan}]})
+    refused("goodreads:forget20", folder, "ratings.json row 1: 'rating' must be a number")
     write(folder, files | {"ratings": files["ratings"][:30]})
     refused("goodreads:forget20", folder, "too few to forget some")
+
+
+def test_times_order_ratings_where_all_rows_have_them_and_rows_do_otherwise(tmp_path: Path) -> None:
+    files = goodreads()
+    rows = [row | {"timestamp": 10**9 + place} for place, row in enumerate(files["ratings"])]
+    by_time = read("goodreads:forget20", write(tmp_path, files | {"ratings": rows[::-1]}))
+    by_row = read("goodreads:forget20", write(tmp_path, files))
+    assert (by_time.forget, by_time.retain, by_time.queries) == (by_row.forget, by_row.retain, by_row.queries)
+    # a row without a time: none counts
+    mixed = [row | {"timestamp": "Friday" if place % 7 else 10**9} for place, row in enumerate(rows)]
+    partly = read("goodreads:forget20", write(tmp_path, files | {"ratings": mixed}))
+    assert (partly.forget, partly.retain, partly.queries) == (by_row.forget, by_row.retain, by_row.queries)
 
 
 def test_books_that_are_counted_anew_need_their_map(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ A question shows the last items that the user rated, each as liked or not, and o
 two stands in `others`, and the group is the user. Users are forgotten whole, as in E2URec (2403.03536).
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,11 +43,20 @@ class Rating:
 
 
 def number(value: object, name: str, where: str) -> float:
-    """A number of a row; InputError where it is missing or none."""
+    """A finite number of a row; InputError where it is missing or none."""
+    parsed = finite(value)
+    if parsed is None:
+        raise InputError(f"{where}: {name!r} must be a number; mend the row")
+    return parsed
+
+
+def finite(value: object) -> float | None:
+    """The finite number that a value is or is written as; None for anything else."""
     try:
-        return float(str(value))
-    except ValueError as error:
-        raise InputError(f"{where}: {name!r} must be a number; mend the row") from error
+        parsed = float(str(value))
+    except ValueError:
+        return None
+    return parsed if math.isfinite(parsed) else None
 
 
 def records(files: Sequence[Path]) -> list[Record]:

@@ -41,22 +41,23 @@ def load(text: str) -> Task:
         raise InputError(
             f"{text} needs the library datasets: pip install 'froc[hub]', or give a task folder"
         ) from error
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the hub's client hands on errors of whichever library it reaches the network with
         first = str(error).strip().partition("\n")[0]
         raise InputError(
             f"{text} could not be had from the hub ({type(error).__name__}: {first}); mend the address or the network, or "
             "give a task folder"
         ) from error
-    there = [split for split in SPLITS if split in splits]
-    missing = next((split for split in ("forget", "retain") if split not in there), None)
+    present = [split for split in SPLITS if split in splits]
+    missing = next((split for split in ("forget", "retain") if split not in present), None)
     if missing is not None:
         raise InputError(
             f"{text} has no split {missing!r} (it has: {', '.join(sorted(splits))}); name its splits {', '.join(SPLITS)}, "
             "or download a benchmark's files and give --task NAME:PART --data DIR"
         )
     with TemporaryDirectory() as place:
-        for split in there:
-            lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in splits[split])
+        for split in present:
+            # columns that are not read may hold dates or bytes, which JSON lacks
+            lines = (json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in splits[split])
             atomic.write_text(Path(place) / f"{split}.jsonl", "".join(lines))
         task, _ = folder.load(Path(place))
     whole = f"{SCHEME}{name}{f':{configuration}' if configuration else ''}@{commit}"
