@@ -23,6 +23,7 @@ from typing import Any
 from froc.errors import InputError
 from froc.models.memory import SHORT, advice, out_of_memory
 from froc.search.executors import START, TRIES, Report, WorkerPool, WorkerSpec, attempt, cores
+from froc.search.trial.work import Work
 from froc.search.worker_start import call
 
 LOG = logging.getLogger("froc")
@@ -113,8 +114,7 @@ class Processes(WorkerPool):
         try:
             message = pickle.loads(worker.pipe.recv_bytes())
         except (EOFError, OSError):
-            worker.process.join(5.0)
-            return self._replace(worker, ended(worker.process.exitcode))
+            return self._replace(worker, self._why_ended(worker))
         worker.heard = time.monotonic()
         if isinstance(message, Report):
             worker.key = worker.until = None
@@ -124,6 +124,10 @@ class Processes(WorkerPool):
         elif message != "alive":
             raise InputError(f"a worker could not start: {message}")
         return []
+
+    def _why_ended(self, worker: Worker) -> str:
+        worker.process.join(5.0)
+        return ended(worker.process.exitcode)
 
     def _gone(self, worker: Worker) -> str | None:
         now = time.monotonic()
@@ -186,7 +190,9 @@ def serve(pipe: Connection, device: str | None, recipe: bytes) -> None:
     work_until_the_driver_is_gone(pipe, lambda folder: pickle.loads(recipe).runner(device or "cpu", folder))
 
 
-def work_until_the_driver_is_gone(pipe: Connection, make: Callable[[Path], Any]) -> None:
+def work_until_the_driver_is_gone(
+    pipe: Connection, make: Callable[[Path], Any], do: Callable[[int, Work, Any], Report] = attempt
+) -> None:
     """Build a runner, then do the work that comes through a pipe."""
     lock = threading.Lock()
 
@@ -208,7 +214,7 @@ def work_until_the_driver_is_gone(pipe: Connection, make: Callable[[Path], Any])
         say("ready")
         while True:
             key, work = pickle.loads(pipe.recv_bytes())
-            say(attempt(key, work, runner))
+            say(do(key, work, runner))
 
 
 def _beat(say: Any) -> None:

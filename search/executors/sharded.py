@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from froc.errors import InputError
+from froc.models import process_group
 from froc.models.device_map import named
-from froc.models.memory import SHORT
+from froc.models.memory import SHORT, leave_group, out_of_memory
 from froc.models.training_options import read_scope
-from froc.search.executors import WorkerSpec, attempt
+from froc.search.executors import Report, WorkerSpec, attempt
 from froc.search.executors.processes import (
     Processes,
     Worker,
@@ -30,6 +31,12 @@ from froc.search.executors.processes import (
     work_until_the_driver_is_gone,
 )
 from froc.search.settings import Settings
+from froc.search.trial.work import Work
+
+BROKEN = 76
+"""Exit code of a process that ends because another of its group is gone."""
+ENDING = 5.0
+"""Seconds that the other processes of a group have to end."""
 
 
 def refuse_unfit(settings: Settings, compiled: bool) -> None:
@@ -76,11 +83,37 @@ class Sharded(Processes):
             pipe.send_bytes(packed)
         super()._send(worker, packed)
 
+    def _receive(self, worker: Worker) -> list[Report]:
+        try:
+            return super()._receive(worker)
+        except InputError:
+            # without the other process the first could not start either, whatever it says
+            self._await_others(worker)
+            if SHORT in self._exit_codes(worker):
+                raise InputError(f"a worker could not start: {ended(SHORT)}") from None
+            raise
+
     def _gone(self, worker: Worker) -> str | None:
-        codes = [process.exitcode for process, _ in self._others[worker.place] if not process.is_alive()]
-        if SHORT in codes:
-            return ended(SHORT)
-        return "another process of its group has ended" if codes else super()._gone(worker)
+        codes = self._exit_codes(worker)
+        if codes:
+            return ended(SHORT if SHORT in codes else codes[0])
+        return super()._gone(worker)
+
+    def _why_ended(self, worker: Worker) -> str:
+        why = super()._why_ended(worker)
+        self._await_others(worker)
+        return self._gone(worker) or why
+
+    def _await_others(self, worker: Worker) -> None:
+        """Until they have ended, too, for at most `ENDING`: a process closes its connections before its exit code can be read."""
+        end = time.monotonic() + ENDING
+        for process, _ in self._others[worker.place]:
+            process.join(max(0.0, end - time.monotonic()))
+
+    def _exit_codes(self, worker: Worker) -> list[int]:
+        """Of the processes of a group that have ended, but for those that did because another had."""
+        processes = (worker.process, *(process for process, _ in self._others[worker.place]))
+        return [process.exitcode for process in processes if process.exitcode not in (None, BROKEN)]
 
     def _end_others(self, place: int) -> None:
         for process, pipe in self._others.pop(place, []):
@@ -91,21 +124,32 @@ class Sharded(Processes):
 
 def serve(pipe: Connection, rank: int, devices: Sequence[str], meeting: str, recipe: bytes) -> None:
     """Main function of a process of a group; the first of them talks to the driver."""
-    from froc.models import process_group
 
     def runner(folder: Path) -> Any:
         process_group.join(rank, len(devices), Path(meeting), devices[rank])
         return pickle.loads(recipe).runner(devices[rank], folder)
 
     if rank == 0:
-        work_until_the_driver_is_gone(pipe, runner)
+        work_until_the_driver_is_gone(pipe, runner, _attempt_together)
         return
     threading.Thread(target=end_with_driver, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError), tempfile.TemporaryDirectory() as folder:
         try:
             made = runner(Path(folder))
-        except Exception:  # the first process says why
+        except Exception as error:  # the first process says why, but for its memory
+            if out_of_memory(error):
+                leave_group()
             os._exit(1)
         while True:
             key, work = pickle.loads(pipe.recv_bytes())
-            attempt(key, work, made)
+            _attempt_together(key, work, made)
+
+
+def _attempt_together(key: int, work: Work, runner: Any) -> Report:
+    """The report of a whole group; where a process is gone, what the others came to is no result, so that they end, too."""
+    report = attempt(key, work, runner)
+    try:
+        process_group.all_agree(True)
+    except RuntimeError:  # gloo has no error of its own for it
+        os._exit(BROKEN)
+    return report

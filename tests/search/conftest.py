@@ -10,6 +10,11 @@ from tests.commands import SLOW
 
 @pytest.fixture
 def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """See `fork_workers`, for one test."""
+    fork_workers(monkeypatch)
+
+
+def fork_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Worker processes are forked from one that has made the slow imports; tests of how workers start do without."""
     from froc.search.executors import processes
 

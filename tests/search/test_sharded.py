@@ -2,11 +2,13 @@
 
 import json
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import numpy as np
@@ -20,9 +22,9 @@ from froc.errors import InputError
 from froc.models import likelihood, process_group
 from froc.models.base import Base, load, read_model
 from froc.models.memory import SHORT, with_fewer_rows
-from froc.search.executors import Executor
+from froc.search.executors import Executor, WorkerSpec
 from froc.search.executors.inline import Inline
-from froc.search.executors.processes import ended
+from froc.search.executors.processes import Processes, ended
 from froc.search.executors.sharded import Sharded, refuse_unfit
 from froc.search.job import Job
 from froc.search.machine import Machine
@@ -34,6 +36,7 @@ from froc.search.trial.runner import TrialRunner
 from froc.search.trial.work import Work
 from froc.training.checkpoint import Saver
 from froc.training.loop import train_pack
+from tests.search.conftest import fork_workers
 from tests.search.small_search import Watch, job, recipe
 from tests.small_model import TRAINED
 
@@ -125,9 +128,11 @@ class Kept:
 
 @pytest.fixture(scope="module")
 def group() -> Iterator[Executor]:
-    executor = Sharded(recipe(_made(load(str(TRAINED), device="cpu"))), ["cpu+cpu"])
-    yield executor
-    executor.close()
+    with pytest.MonkeyPatch.context() as patch:
+        fork_workers(patch)
+        executor = Sharded(recipe(_made(load(str(TRAINED), device="cpu"))), ["cpu+cpu"])
+        yield executor
+        executor.close()
 
 
 def _result(group: Executor, work: Work) -> Any:
@@ -139,7 +144,6 @@ def _result(group: Executor, work: Work) -> Any:
 
 
 def _made(base: Base) -> Job:
-
     return job(base, trials=1, candidates=2, epochs=(1, 1), methods=("npo",), **NEAR)
 
 
@@ -250,3 +254,69 @@ def test_what_does_not_go_with_it_is_refused() -> None:
     with pytest.raises(InputError, match="no --compile"):
         refuse_unfit(settings, compiled=True)
     refuse_unfit(replace(settings, train="lora:rank=2", optimizer="adamw8bit"), compiled=False)
+
+
+@dataclass(frozen=True)
+class Short(Work):
+    """The second process has too little memory; the first waits for it in a step, and takes its end for a failure of the trial."""
+
+    def __call__(self, runner: TrialRunner) -> str:
+        if process_group.rank() == 1:
+            raise MemoryError
+        with suppress(RuntimeError):
+            process_group.all_agree(True)
+        return "a failed trial"
+
+
+@dataclass(frozen=True)
+class Killed(Work):
+    """The system kills the second process; those that go on together are counted where `code` is None."""
+
+    code: int | None = signal.SIGKILL
+
+    def __call__(self, runner: TrialRunner) -> int:
+        if self.code is not None and process_group.rank() == 1:
+            os.kill(os.getpid(), self.code)
+        return process_group.size() * process_group.all_agree(True)
+
+
+def _lost(group: Executor, work: Work) -> str:
+    group.submit(9_999, work)
+    while not (reports := group.wait()):
+        pass
+    (report,) = reports
+    assert (report.result, report.error) == (None, None)
+    return str(report.lost)
+
+
+def test_what_a_group_comes_to_without_a_process_is_no_result(group: Processes) -> None:
+    """Nor is it the trial's failure: the driver says why, and starts another group."""
+    before = group.pids
+    assert "give more --gpus-per-trial" in _lost(group, Short())
+    assert group.pids != before
+
+
+def test_the_next_work_has_a_whole_group(group: Processes) -> None:
+    assert "it was killed" in _lost(group, Killed())
+    assert _result(group, Killed(None)) == 2
+
+
+@dataclass(frozen=True)
+class Starved:
+    """A recipe for whose runner the second process has too little memory; the first waits for it."""
+
+    def runner(self, _device: str, _folder: Path) -> None:
+        if process_group.rank() == 1:
+            raise MemoryError
+        process_group.all_agree(True)
+
+
+@pytest.mark.usefixtures("forked_workers")
+def test_a_group_that_lacks_memory_to_start_says_so() -> None:
+    """In place of what the first process says, which only knows that another is gone."""
+    executor = Sharded(cast(WorkerSpec, Starved()), ["cpu+cpu"])
+    try:
+        with pytest.raises(InputError, match="had too little memory; give more --gpus-per-trial"):
+            _result(executor, Killed(None))
+    finally:
+        executor.close()
