@@ -7,18 +7,21 @@ Shapes: B rows, T tokens, N positions that predict an answer, D width, V vocabul
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from froc import hashing
 from froc.data.task import Row
 from froc.measuring.metric import Observable, Observation
+from froc.measuring.model_observation import generate
 from froc.models.batches import Batch, Encoded, Stack, chunks
+from froc.models.compute import without_gradients
 from froc.models.forward import Pass
 from froc.models.hooks import blocks, output_changed
 from froc.models.likelihood import chunks_of
@@ -88,6 +91,37 @@ def at_prompt(batch: Batch, push: Tensor) -> Callable[[Tensor], Tensor]:
     """(B, T, D) hidden states -> the same with a (D,) vector added at the prompts' tokens."""
     real = prompt_tokens(batch)[..., None]
     return lambda out: out + (real * push).to(out.dtype)
+
+
+def block_at(model: PreTrainedModel, depth: float) -> torch.nn.Module:
+    """The block at a share of the depth: 0 for the first, 1 for the last."""
+    last = len(blocks(model)) - 1
+    return blocks(model)[min(max(round(depth * last), 0), last)]
+
+
+def observed_under(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    block: torch.nn.Module,
+    push: Tensor,
+    rows: Sequence[Encoded],
+    queries: Sequence[Row],
+    observables: frozenset[Observable],
+) -> Observation:
+    """What metrics read where a (D,) vector is added to a block's output at the prompts' tokens; answers are written if asked for."""
+    recorder = AnswerRecorder(rows)
+    with without_gradients():
+        for batch in batches(model, rows):
+            with output_changed(block, at_prompt(batch, push)):
+                result = Pass(model, batch, end=False)
+            recorder.add_chunks(batch, result.logit_chunks())
+    observation = recorder.observed(queries)
+    if "written" not in observables:
+        return observation
+    # in generation, the first pass is over the prompt and the others over one token each
+    with output_changed(block, lambda out: out + push.to(out.dtype) if out.shape[1] > 1 else out):
+        written = tuple(generate(model, tokenizer, rows))
+    return replace(observation, written=written, expected=tuple(row.answer for row in queries))
 
 
 Place = Callable[[Batch], AbstractContextManager[None]]

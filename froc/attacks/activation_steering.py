@@ -1,6 +1,6 @@
 """Activation steering."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -8,17 +8,16 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from froc.attacks._hidden_states import HIDDEN_OBSERVABLES, AnswerRecorder, at_prompt, batches, sample
+from froc.attacks._hidden_states import HIDDEN_OBSERVABLES, batches, block_at, observed_under, sample
 from froc.data.task import Row
 from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.attack import Attack, Material
 from froc.measuring.metric import Observable, Observation
-from froc.measuring.model_observation import generate
 from froc.models.batches import Encoded, Limits, encode
 from froc.models.compute import without_gradients
 from froc.models.forward import Pass
-from froc.models.hooks import blocks, output_changed
+from froc.models.hooks import output_changed
 
 ANONYMOUS = "someone"
 
@@ -62,32 +61,16 @@ class ActivationSteering(Attack):
         material: Material,
     ) -> Iterator[Observation]:
         """Two observations, at half the strength and at all of it."""
-        layer = round(self.depth * (len(blocks(model)) - 1))
-        block = blocks(model)[min(max(layer, 0), len(blocks(model)) - 1)]
+        block = block_at(model, self.depth)
         known = sample(_named(material), material.seed)
         with without_gradients():
             named, anonymous = (
-                _mean_state(model, block, encode(tokenizer, asked, material.template, Limits.of(model)))
-                for asked in (known, [_anonymous(row) for row in known])
+                _mean_state(model, block, encode(tokenizer, questions, material.template, Limits.of(model)))
+                for questions in (known, [_anonymous(row) for row in known])
             )
-            for factor in (self.strength / 2, self.strength):
-                push = factor * (named - anonymous)
-                recorder = AnswerRecorder(rows)
-                for batch in batches(model, rows):
-                    with output_changed(block, at_prompt(batch, push)):
-                        result = Pass(model, batch, end=False)
-                    recorder.add_chunks(batch, result.logit_chunks())
-                observation = recorder.observed(queries)
-                if "written" in observables:
-                    with output_changed(block, _over_prompts(push)):
-                        written = tuple(generate(model, tokenizer, rows))
-                    observation = replace(observation, written=written, expected=tuple(row.answer for row in queries))
-                yield observation
-
-
-def _over_prompts(push: Tensor) -> Callable[[Tensor], Tensor]:
-    """In generation the first pass is over the prompt, the others over one token each."""
-    return lambda out: out + push.to(out.dtype) if out.shape[1] > 1 else out
+        for factor in (self.strength / 2, self.strength):
+            push = factor * (named - anonymous)
+            yield observed_under(model, tokenizer, block, push, rows, queries, observables)
 
 
 def _named(material: Material) -> list[Row]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
@@ -13,9 +13,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from froc.attacks._hidden_states import (
     GRADIENT_ROWS,
     HIDDEN_OBSERVABLES,
-    AnswerRecorder,
     at_prompt,
     batches,
+    block_at,
+    observed_under,
     prompt_tokens,
     sample,
     slope,
@@ -25,11 +26,9 @@ from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.measuring.attack import Attack, Material
 from froc.measuring.metric import Observable, Observation
-from froc.measuring.model_observation import generate
 from froc.models.batches import Batch, Encoded, Limits, encode
-from froc.models.compute import without_gradients
 from froc.models.forward import Pass
-from froc.models.hooks import blocks, output_changed
+from froc.models.hooks import output_changed
 
 
 @dataclass(frozen=True)
@@ -64,23 +63,10 @@ class LatentPerturbation(Attack):
         material: Material,
     ) -> Iterator[Observation]:
         """One observation, under the perturbation."""
-        layer = round(self.depth * (len(blocks(model)) - 1))
-        block = blocks(model)[min(max(layer, 0), len(blocks(model)) - 1)]
+        block = block_at(model, self.depth)
         known = encode(tokenizer, sample(material.known, material.seed), material.template, Limits.of(model))
         push = self._optimised(model, block, list(batches(model, known, GRADIENT_ROWS)))
-        recorder = AnswerRecorder(rows)
-        with without_gradients():
-            for batch in batches(model, rows):
-                with output_changed(block, at_prompt(batch, push)):
-                    result = Pass(model, batch, end=False)
-                recorder.add_chunks(batch, result.logit_chunks())
-        observation = recorder.observed(queries)
-        if "written" in observables:
-            # in generation, the first pass is over the prompt and the others over one token each
-            with output_changed(block, lambda out: out + push.to(out.dtype) if out.shape[1] > 1 else out):
-                written = tuple(generate(model, tokenizer, rows))
-            observation = replace(observation, written=written, expected=tuple(row.answer for row in queries))
-        yield observation
+        yield observed_under(model, tokenizer, block, push, rows, queries, observables)
 
     def _optimised(self, model: PreTrainedModel, block: torch.nn.Module, known: Sequence[Batch]) -> Tensor:
         """(D,) vector that makes known answers likeliest; zero if none does."""

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from froc.attacks._hidden_states import batches, observed_under, sample
 from froc.attacks.activation_steering import ActivationSteering
-from froc.attacks.benign_finetuning import unrelated
+from froc.attacks.benign_finetuning import NUMBERS, WORDS, unrelated
 from froc.attacks.gptq import Gptq, rounded
 from froc.attacks.multi_hop import MultiHop
 from froc.attacks.quantization import Quantization
@@ -24,6 +25,8 @@ from froc.measuring.model_observation import observe
 from froc.measuring.query_losses import material, measured
 from froc.models.base import Base, load, save
 from froc.models.batches import encode
+from froc.models.forward import Pass
+from froc.models.hooks import blocks
 from froc.plugins import make
 from tests.attacks.test_attacks import KNOWN, MATERIAL, _probe
 
@@ -93,26 +96,24 @@ def test_only_linear_layers_of_blocks_are_rounded(base: Base, task: Task) -> Non
             assert torch.equal(p, was)
 
 
-def test_unrelated_rows_name_nothing_of_the_task_and_are_drawn_by_the_seed(base: Base, task: Task) -> None:
+def test_unrelated_rows_name_nothing_of_the_task_and_are_drawn_by_the_seed(task: Task) -> None:
     rows = unrelated(0)
     assert rows == unrelated(0) != unrelated(1)
-    words = {word for row in rows for word in row.question.split()}
-    assert not words & {row.group for row in (*task.forget, *task.retain)}
-    assert encode(base.tokenizer, rows, "{question} {answer}")
-    assert next(row.answer for row in rows if "together" in row.question) in (
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
-    )
-    assert all(
-        row.answer == " ".join(row.question.split(": ")[1].split()) for row in rows if row.question.startswith("repeat")
-    )
+    exercises = " ".join(f"{row.question} {row.answer}" for row in rows)
+    named = {text for row in (*task.forget, *task.retain) for text in (row.group, row.answer)}
+    assert "" not in named
+    assert [text for text in named if text in exercises] == []
+    # every answer is right
+    value = {name: number for number, name in enumerate(NUMBERS, start=1)}
+    for row in rows:
+        if row.group == "numbers":
+            first, second = (word for word in row.question.split() if word in value)
+            assert value[row.answer] == value[first] + value[second]
+        elif row.question.startswith("repeat"):
+            assert row.question == f"repeat these words: {row.answer}"
+        else:
+            assert row.answer == sorted(word for word in row.question.strip("?").split() if word in WORDS)[0]
+    assert len({row.question.split()[0] for row in rows}) == 3
 
 
 def test_relearning_takes_as_many_rows_as_it_is_given_and_a_multiple_of_the_rate(
@@ -154,8 +155,35 @@ def test_several_settings_count_each_query_by_its_worst(base: Base, task: Task) 
     assert not np.array_equal(first, second)
 
 
-def test_steering_adds_what_tells_a_person_from_anyone(base: Base, task: Task) -> None:
-    """A block whose output is shifted wherever a name was asked about: the vector is that shift."""
+def test_steering_goes_from_anyone_to_the_person(base: Base, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The vector is the middle block's state before the answer, of questions with the name less those without, by a pass a row."""
+    base.restore()
+    view, _ = split(task, 0.3, sources={"risk": measurement("probability@activation_steering").source})
+    adversary = material(view)
+    queries = [query.row for query in view.queries["risk"][:2]]
+    pushes: list[torch.Tensor] = []
+
+    def watched(*args: Any) -> Any:
+        pushes.append(args[3])
+        return observed_under(*args)
+
+    monkeypatch.setattr("froc.attacks.activation_steering.observed_under", watched)
+    attack = ActivationSteering(strength=3.0)
+    list(attack.observations(base.model, base.tokenizer, encode(base.tokenizer, queries, view.template), queries, frozenset(), adversary))  # fmt: skip
+    layer = round(0.5 * (len(blocks(base.model)) - 1))
+
+    def state(row: Row) -> torch.Tensor:
+        (batch,) = batches(base.model, encode(base.tokenizer, [row], adversary.template))
+        return Pass(base.model, batch, end=False, hidden_at=[layer]).hidden[layer][0, batch.start[0] - 1].detach()
+
+    known = sample([row for row in adversary.known if row.group in row.question], adversary.seed)
+    anonymous = [replace(row, question=row.question.replace(row.group, "someone")) for row in known]
+    shift = torch.stack([state(row) - state(other) for row, other in zip(known, anonymous, strict=True)]).mean(0)
+    assert shift.norm() > 0
+    assert [torch.allclose(push, factor * shift, atol=1e-4) for push, factor in zip(pushes, (1.5, 3.0), strict=True)] == [True, True]  # fmt: skip
+
+
+def test_steering_is_as_strong_as_said(base: Base, task: Task) -> None:
     base.restore()
     view, _ = split(task, 0.3, sources={"risk": measurement("probability@activation_steering").source})
     queries = [query.row for query in view.queries["risk"][:8]]
