@@ -262,6 +262,10 @@ class StoredWeights(Mapping[str, torch.Tensor]):
         value: torch.Tensor = self._file.get_tensor(name)
         return value
 
+    def __contains__(self, name: object) -> bool:
+        # a mapping would read the tensor to tell
+        return name in self._names
+
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._names))
 

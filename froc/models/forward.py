@@ -64,13 +64,14 @@ class Pass:
     @cached_property
     def logits(self) -> Tensor | None:
         """(N, V) at the predicting positions, or None if not requested."""
-        return self._logits if self._states is None else self._head_output(self._states)
+        return self._logits if self._states is None else self._head_output(self._states, self._whole_head())
 
     def logit_chunks(self) -> Iterator[tuple[slice, Tensor]]:
         """Positions and their (n, V) logits in float32 or wider, a chunk at a time."""
         values, made = self._source()
+        head = None if made else self._whole_head()
         for part in chunks_of(len(values), self._vocabulary):
-            yield part, widened(values[part] if made else self._head_output(values[part]))
+            yield part, widened(values[part] if head is None else self._head_output(values[part], head))
 
     def _source(self) -> tuple[Tensor, bool]:
         """The logits, or the head's inputs where there are no logits yet; and whether it is the logits."""
@@ -138,13 +139,17 @@ class Pass:
         self._vocabulary = narrow.shape[-1]
         return narrow
 
-    def _head_output(self, states: Tensor) -> Tensor:
+    def _head_output(self, states: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:
         with autocast(states.device, self._head_dtype):
-            if not is_divided(self._head.weight):
-                output: Tensor = self._head(states)
-                return output
-            # it cannot be called outside of a pass
-            return linear(states, *self._head_parameters())
+            return head(states)
+
+    def _whole_head(self) -> Callable[[Tensor], Tensor]:
+        """The head; where processes divide it, its linear map on weights gathered now, since the module works within a pass alone."""
+        if not is_divided(self._head.weight):
+            module: Callable[[Tensor], Tensor] = self._head
+            return module
+        weight, bias = self._head_parameters()
+        return lambda states: linear(states, weight, bias)
 
     def _head_parameters(self) -> tuple[Tensor, Tensor | None]:
         """The head's weight and bias, whole where processes divide them."""

@@ -20,7 +20,7 @@ from froc.errors import InputError
 from froc.models.experts import adapter_targets
 from froc.models.hooks import blocks
 from froc.models.process_group import mesh, own, part, rank, whole
-from froc.models.trainable import Full, Lora, TrainableParameters, Weights, same_bits, within
+from froc.models.trainable import Full, Lora, TrainableParameters, Weights, parse, same_bits
 from froc.models.training_options import read_scope
 
 
@@ -86,19 +86,20 @@ class ShardedLora(Lora):
 def divided(train: str, model: PreTrainedModel, n_adapters: int = 1) -> TrainableParameters:
     """The parameters that `--train` names, of a model that is divided now. InputError for what cannot be divided."""
     kind, numbers = read_scope(train, n_adapters)
-    if kind != "lora":
-        return ShardedFull(model, within(model, numbers) if kind == "layers" else "")
     if "bits" in numbers:
         raise InputError(
             "--executor sharded divides weights, and a base in four bits is held as packed numbers; leave bits out of --train"
         )
-    if adapter_targets(model) is not None and (numbers.get("experts", 1) or numbers.get("router", 0)):
+    if (
+        kind == "lora"
+        and adapter_targets(model) is not None
+        and (numbers.get("experts", 1) or numbers.get("router", 0))
+    ):
         raise InputError(
             "--executor sharded: adapters of experts are added to weights that a process holds a part of; give --train "
             "lora:rank=8,experts=0, or full"
         )
-    width = numbers.get("rank", 8)
-    return ShardedLora(model, rank=width, alpha=numbers.get("alpha", 2 * width), n_adapters=n_adapters, experts=False)
+    return parse(train, model, n_adapters, ShardedFull, ShardedLora)
 
 
 def _divide(model: PreTrainedModel, stay: set[Parameter]) -> None:

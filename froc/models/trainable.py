@@ -293,20 +293,22 @@ class Lora(TrainableParameters):
         return change.reshape(*x.shape[:2], change.shape[-1]) * self._scale
 
 
-def parse(text: str, model: PreTrainedModel, n_adapters: int = 1) -> TrainableParameters:
+def parse(
+    text: str, model: PreTrainedModel, n_adapters: int = 1, full: type[Full] = Full, lora: type[Lora] = Lora
+) -> TrainableParameters:
     """Trainable parameters from `full`, `layers:last=2`, `layers:first=2` or `lora:rank=8,alpha=16`; InputError for anything else.
 
-    n_adapters: number of adapters that train in one model; above 1 for `lora` only.
+    n_adapters: number of adapters that train in one model; above 1 for `lora` only. full, lora: their classes.
     """
     kind, numbers = read_scope(text, n_adapters)
     if kind == "lora":
         rank = numbers.get("rank", 8)
         experts, router = bool(numbers.get("experts", 1)), bool(numbers.get("router", 0))
-        return Lora(
+        return lora(
             model, rank=rank, alpha=numbers.get("alpha", 2 * rank), n_adapters=n_adapters, experts=experts, router=router,
             bits=numbers.get("bits"),
         )  # fmt: skip
-    return Full(model, within(model, numbers) if kind == "layers" else "")
+    return full(model, within(model, numbers) if kind == "layers" else "")
 
 
 def within(model: PreTrainedModel, ends: Mapping[str, int]) -> str:

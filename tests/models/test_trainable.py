@@ -3,13 +3,14 @@
 import math
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from torch import Tensor
 
 from froc.models import device_room
-from froc.models.base import read_weights, write_weights
+from froc.models.base import StoredWeights, read_weights, write_weights
 from froc.models.trainable import Full
 from tests.training.small import llama
 
@@ -88,3 +89,13 @@ def test_a_copy_is_no_alias() -> None:
         value.add_(1.0)
         assert not torch.equal(copies["a"], value)
     assert device_room.copied({}) == {}
+
+
+def test_stored_weights_read_each_tensor_once(tmp_path: Path) -> None:
+    write_weights({"a": torch.ones(2), "b": torch.zeros(3)}, tmp_path / "kept.safetensors")
+    stored = StoredWeights(tmp_path / "kept.safetensors")
+    assert (list(stored), len(stored)) == (["a", "b"], 2)
+    with mock.patch.object(stored, "_file", wraps=stored._file) as file:
+        weights = {name: stored[name] for name in ("a", "b", "c") if name in stored}
+    assert [value.tolist() for value in weights.values()] == [[1.0, 1.0], [0.0, 0.0, 0.0]]
+    assert file.get_tensor.call_count == 2

@@ -13,6 +13,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import torch
 from sharded import ends
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from froc.audit.api import report, verify
 from froc.errors import InputError
 from froc.models import likelihood, process_group
 from froc.models.base import Base, load, read_model
+from froc.models.forward import Pass
 from froc.models.memory import SHORT, with_fewer_rows
 from froc.search.executors import Executor, WorkerSpec
 from froc.search.executors.inline import Inline
@@ -110,6 +112,18 @@ class Chunked(Work):
         chunked = mock.patch("froc.models.forward.linear_nll", wraps=likelihood.linear_nll)
         with mock.patch.object(likelihood, "CHUNK", 256), chunked as made:
             return _arrays(ends(["npo"], "full", rows=ROWS)["npo"]), made.call_count
+
+
+@dataclass(frozen=True)
+class Gathered(Work):
+    """Chunks of a pass's logits, and how many tensors were gathered for them."""
+
+    def __call__(self, runner: TrialRunner) -> tuple[int, int]:
+        with mock.patch.object(likelihood, "CHUNK", 256), torch.no_grad():
+            result = Pass(runner.base.model, runner.reference.stack.batch(range(4)))
+            with mock.patch("froc.models.forward.whole", wraps=process_group.whole) as gathered:
+                chunks = sum(1 for _ in result.logit_chunks())
+        return chunks, gathered.call_count
 
 
 def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -221,6 +235,12 @@ def test_logits_are_never_made_whole(group: Executor) -> None:
     (divided, chunks), (alone, chunks_alone) = _result(group, Chunked()), Chunked()(NOBODY)
     assert chunks == chunks_alone > 0
     assert all(np.abs(divided[name] - value).max() < 1e-5 for name, value in alone.items())
+
+
+def test_the_head_is_gathered_once_for_all_chunks_of_logits(group: Executor) -> None:
+    chunks, gathered = _result(group, Gathered())
+    assert chunks > 2
+    assert gathered == 1
 
 
 def test_too_little_memory_in_one_process_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
