@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from froc.measuring.named_risks import KNOWN
+
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = sorted((ROOT / "audit" / "rendering").glob("*.jinja"))
 MODULES = [
@@ -31,7 +33,8 @@ _STYLE = re.compile(r"<style>.*?</style>|@page.*?^}", re.DOTALL | re.MULTILINE)
 def everywhere() -> dict[str, set[str]]:
     """File, relative to the repository -> its fixed sentences."""
     named = {path.relative_to(ROOT).as_posix(): set(_template(path)) for path in TEMPLATES}
-    return named | {path.relative_to(ROOT).as_posix(): set(_module(path)) for path in MODULES}
+    named |= {path.relative_to(ROOT).as_posix(): set(_module(path)) for path in MODULES}
+    return named | {"froc/measuring/named_risks.py": {known.says for known in KNOWN.values()}}
 
 
 def _template(path: Path) -> Iterator[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from froc.audit.rendering import words
+from froc.measuring.named_risks import Known
 from tests.audit import fixed_sentences, switches
 from tests.audit.cases import CASES
 from tests.audit.test_checks import COMPUTED
@@ -33,9 +34,11 @@ def test_a_new_sentence_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(fixed_sentences, "ROOT", tmp_path)
     monkeypatch.setattr(fixed_sentences, "TEMPLATES", [page])
     monkeypatch.setattr(fixed_sentences, "MODULES", [module])
+    monkeypatch.setattr(fixed_sentences, "KNOWN", {"new": Known("rouge_l", "it is told again")})
     assert fixed_sentences.everywhere() == {
         "page.jinja": {"was ever looked at", "Nothing {} was forgotten here", "All is well"},
         "said.py": {"{} queries were read"},
+        "froc/measuring/named_risks.py": {"it is told again"},
     }
 
 
