@@ -56,7 +56,7 @@ UNLEARNED = (
     TrialSpec("wga", {"lr": 2e-3, "epochs": 6}, 0),
     TrialSpec("grad_diff", {"lr": 2e-3, "retain_weight": 3.0, "epochs": 6}, 0),
 )
-MORE = {
+SETTINGS = {
     "quantization:bits=8": "extraction_strength@quantization:bits=8",
     "quantization:scheme=nf4": "extraction_strength@quantization:scheme=nf4,group=64",
     "pruning:share=0.5": "extraction_strength@pruning:share=0.5",
@@ -86,12 +86,18 @@ def attacked(view: SearchView, base: Base) -> dict[str, Probe]:
         name: f"{'rouge_l' if find(Attack, name).shows_in else 'extraction_strength'}@{name}" for name in names(Attack)
     }
     made = {}
-    for name, text in {**texts, **MORE}.items():
-        wanted = measurement(text)
+    for name, text in {**texts, **SETTINGS}.items():
+        attacked_measurement = measurement(text)
         # facts that an adversary holds are not measured, under any attack, so that all are about the same queries
-        own, _ = split(options(embedded_text.task()), SHARE, sources={FORGETTING: replace(wanted.source, unheld=True)})
+        own, _ = split(
+            options(embedded_text.task()),
+            SHARE,
+            sources={FORGETTING: replace(attacked_measurement.source, unheld=True)},
+        )
         try:
-            (made[name],) = probes(base, {FORGETTING: own.queries[FORGETTING][:QUERIES]}, {FORGETTING: wanted}, view)
+            (made[name],) = probes(
+                base, {FORGETTING: own.queries[FORGETTING][:QUERIES]}, {FORGETTING: attacked_measurement}, view
+            )
         except InputError as why:
             print(f"  {name}: not here: {why}")
     return made
@@ -137,14 +143,14 @@ def chosen(changes: Mapping[str, np.ndarray], seconds: Mapping[str, float]) -> l
     left = {name: changed.copy() for name, changed in changes.items()}
     order: list[tuple[str, int]] = []
     while True:
-        name = max(left, key=lambda one: (left[one].sum() / max(seconds[one], 1e-3), -seconds[one]))
+        name = max(left, key=lambda attack: (left[attack].sum() / max(seconds[attack], 1e-3), -seconds[attack]))
         adds = int(left[name].sum())
         if not adds:
             return order
         order.append((name, adds))
         gone = left[name].copy()
-        for other in left.values():
-            other &= ~gone
+        for changed in left.values():
+            changed &= ~gone
 
 
 def main() -> None:
@@ -163,9 +169,9 @@ def main() -> None:
         "| attack | verdicts changed | of which models | mean | largest | never taught | seconds |\n|---|---|---|---|---|---|---|"
     )
     for name, values in sorted(models.means.items(), key=lambda item: -float(np.sum(np.array(item[1]) > REVIVED))):
-        found = np.array(values or [0.0])
+        means = np.array(values or [0.0])
         which = "".join("x" if value > REVIVED else "." for value in values)
-        print(f"| {name} | {which.count('x')} | {which} | {found.mean():.3f} | {found.max():.3f} | {models.never[name]:.3f} "
+        print(f"| {name} | {which.count('x')} | {which} | {means.mean():.3f} | {means.max():.3f} | {models.never[name]:.3f} "
               f"| {models.seconds[name]:.2f} |", flush=True)  # fmt: skip
     print("\nset: " + ", ".join(f"{name} (+{adds})" for name, adds in order))
     teaches = [name for name, value in models.never.items() if value > REVIVED]

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,10 +10,7 @@ from torch.nn.functional import normalize
 from froc.models.forward import Pass
 from froc.models.hooks import blocks
 from froc.models.likelihood import widened
-from froc.training.base_statistics import BaseModelQuery, MethodContext, Role
-
-if TYPE_CHECKING:
-    from froc.training.base_statistics import BaseStatistics
+from froc.training.base_statistics import BaseModelQuery, BaseStatistics, MethodContext, Role
 
 
 @dataclass(frozen=True)
@@ -25,7 +21,7 @@ class Directions(BaseModelQuery[Mapping[Role, Tensor]]):
     states of language models share most of their direction, and only the remainder tells rows apart.
     """
 
-    def compute(self, reference: "BaseStatistics") -> Mapping[Role, Tensor]:
+    def compute(self, reference: BaseStatistics) -> Mapping[Role, Tensor]:
         """role -> (rows, D) float32 on the CPU; each row has length 1, or 0 where it equals the overall mean."""
         means = {role: _means(reference, role) for role in ("forget", "retain", "earlier")}
         centre = torch.cat([means["forget"], means["retain"]]).mean(0)
@@ -37,7 +33,7 @@ class Directions(BaseModelQuery[Mapping[Role, Tensor]]):
 
 
 @torch.no_grad()
-def _means(reference: "BaseStatistics", role: Role) -> Tensor:
+def _means(reference: BaseStatistics, role: Role) -> Tensor:
     """(rows, D) mean hidden state of each row."""
     model = reference.base.model
     last = len(blocks(model)) - 1

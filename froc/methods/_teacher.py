@@ -1,6 +1,8 @@
 """A teacher that knows the forget rows even better than the base model, and by how much its logits exceed the base model's."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,7 +15,7 @@ from froc.training.base_statistics import BaseModelQuery, BaseStatistics, Method
 from froc.training.loop import unlearn
 from froc.training.method import Method
 from froc.training.phase import Phase
-from froc.training.terms import NLL, WeightedTerm
+from froc.training.terms import NLL, TokenTerm, WeightedTerm
 
 ROWS = 16
 """Rows per training step of the teacher, as in E2URec's code; four times as many per pass without gradients."""
@@ -43,6 +45,20 @@ class Rise:
     def of(self, row: Tensor, place: Tensor) -> Tensor:
         """(N, K) values for (N,) row indices and (N,) token positions within their answers."""
         return self.values[self.first[row] + place]
+
+
+@dataclass(frozen=True)
+class AgainstTeacher(TokenTerm):
+    """A term that learns z_base - alpha max(0, z_teacher - z_base) at each position that predicts a forget answer or its end."""
+
+    needs: ClassVar[tuple[str, ...]] = ("token_distribution",)
+    alpha: float
+    rise: Rise = field(compare=False, repr=False)
+
+    def lessened(self, forward: Forward, reference: Mapping[str, Tensor]) -> Tensor:
+        """(N, K) logits per bucket of the stored distributions."""
+        rise = self.rise.of(reference["row"][forward.row], forward.place)
+        return reference["token_distribution"] - self.alpha * rise
 
 
 @dataclass(frozen=True)

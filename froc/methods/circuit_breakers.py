@@ -17,25 +17,17 @@ from froc.training.base_statistics import MethodContext
 from froc.training.components import Combiner
 from froc.training.method import Method
 from froc.training.phase import Phase
-from froc.training.terms import Objective, State, Term, WeightedTerm
+from froc.training.terms import LayerTerm, Objective, State, WeightedTerm
 
 
 @dataclass(frozen=True)
-class Reroute(Term):
+class Reroute(LayerTerm):
     """relu(cos(h, h_base)) of one layer's states, averaged over those that predict an answer (2406.04313, algorithm 1).
 
     h_base is tilted (`froc.methods._tilted`), since the cosine of equal states has no gradient.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("hidden",)
-    needs_logits: ClassVar[bool] = False
-    layer: int = 0
     seed: int = 0
-
-    @property
-    def hidden_at(self) -> tuple[int, ...]:
-        """The rerouted layer."""
-        return (self.layer,)
 
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(B,) losses in [0, 1]; about 1 at the base model, and 0 with zero gradient once states are orthogonal to it."""
@@ -48,20 +40,11 @@ ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
-class Keep(Term):
+class Keep(LayerTerm):
     """|h - h_base| of one layer's states, averaged over those that predict an answer: a length, not its square.
 
     To be exact sqrt(|h - h_base|^2 + (1e-4 |h_base|)^2), so that states which differ by rounding alone have no gradient.
     """
-
-    needs: ClassVar[tuple[str, ...]] = ("hidden",)
-    needs_logits: ClassVar[bool] = False
-    layer: int = 0
-
-    @property
-    def hidden_at(self) -> tuple[int, ...]:
-        """The layer that is held."""
-        return (self.layer,)
 
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(B,) losses in the hidden states' units; about 0, with zero gradient, at the base model."""

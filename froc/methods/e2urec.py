@@ -1,36 +1,30 @@
 """Unlearning from a teacher's logits (E2URec)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
 from froc.fidelity import Fidelity
 from froc.hyperparameters import Choice, Range, hyperparameter
-from froc.methods._teacher import Rise, Teacher, rate
+from froc.methods._teacher import AgainstTeacher, Teacher, rate
 from froc.methods.kl_min import BaseDivergence
 from froc.models.forward import Forward
 from froc.models.likelihood import cross_entropy
 from froc.training.base_statistics import MethodContext
 from froc.training.method import Method
 from froc.training.phase import Phase
-from froc.training.terms import NLL, State, TokenTerm, WeightedTerm
+from froc.training.terms import NLL, State, WeightedTerm
 
 
 @dataclass(frozen=True)
-class Lessened(TokenTerm):
+class Lessened(AgainstTeacher):
     """Cross-entropy with softmax(z_base - alpha max(0, z_teacher - z_base)) (2403.03536)."""
-
-    needs: ClassVar[tuple[str, ...]] = ("token_distribution",)
-    alpha: float
-    rise: Rise = field(compare=False, repr=False)
 
     def tokens(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(N,) nats; at alpha 0 and the base model it is the base's entropy, with zero gradient."""
-        base, ids = reference["token_distribution"], reference["buckets"]
-        rise = self.rise.of(reference["row"][forward.row], forward.place)
-        return forward.over_logits(cross_entropy, (base - self.alpha * rise).softmax(-1), ids)
+        return forward.over_logits(cross_entropy, self.lessened(forward, reference).softmax(-1), reference["buckets"])
 
 
 @dataclass(frozen=True)

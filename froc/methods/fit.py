@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,13 +15,10 @@ from froc.methods._likeness import Directions
 from froc.models.forward import Forward
 from froc.models.hooks import blocks, blocks_path
 from froc.models.process_group import whole
-from froc.training.base_statistics import PLACEHOLDER_CONTEXT, BaseModelQuery, MethodContext
+from froc.training.base_statistics import PLACEHOLDER_CONTEXT, BaseModelQuery, BaseStatistics, MethodContext
 from froc.training.method import Method, Wrapper
 from froc.training.phase import Phase
 from froc.training.terms import State, WeightedTerm, Weighter
-
-if TYPE_CHECKING:
-    from froc.training.base_statistics import BaseStatistics
 
 BETA = 0.1
 """Inverse temperature of the bounded weights; NPO's default."""
@@ -32,7 +29,7 @@ ROWS = 64
 class Losses(BaseModelQuery[Tensor]):
     """The base model's loss on each forget row."""
 
-    def compute(self, reference: "BaseStatistics") -> Tensor:
+    def compute(self, reference: BaseStatistics) -> Tensor:
         """(forget rows,) negative log-likelihood in nats per token, on the CPU."""
         reference.prepare("forget", ("sum_nll",), (), ROWS)
         count = torch.tensor([len(row.ids) - row.prompt for row in reference.pools.rows["forget"]], dtype=torch.float32)
@@ -52,7 +49,7 @@ class BlockNorms(BaseModelQuery[tuple[str, tuple[float, ...]]]):
 
     trains: str = ""
 
-    def compute(self, reference: "BaseStatistics") -> tuple[str, tuple[float, ...]]:
+    def compute(self, reference: BaseStatistics) -> tuple[str, tuple[float, ...]]:
         """Norms of the gradient of the mean NLL per token; 0 for a block without counted parameters."""
         base = reference.base
         path = blocks_path(base.model)

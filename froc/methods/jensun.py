@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,20 +12,17 @@ from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
 from froc.models.forward import Forward
 from froc.models.likelihood import buckets, token_nll
-from froc.training.base_statistics import BaseModelQuery, MethodContext
+from froc.training.base_statistics import BaseModelQuery, BaseStatistics, MethodContext
 from froc.training.method import Method
 from froc.training.phase import Phase
 from froc.training.terms import State, TokenTerm, WeightedTerm
-
-if TYPE_CHECKING:
-    from froc.training.base_statistics import BaseStatistics
 
 
 @dataclass(frozen=True)
 class Refusals(BaseModelQuery[tuple[Tensor, Tensor]]):
     """The tokens of each forget row's refusal, without its end."""
 
-    def compute(self, reference: "BaseStatistics") -> tuple[Tensor, Tensor]:
+    def compute(self, reference: BaseStatistics) -> tuple[Tensor, Tensor]:
         """(forget rows, longest) int64 tokens, padded with 0, and (forget rows,) their number. InputError without refusals."""
         reference.ensure("refusal")
         rows = [torch.tensor(row.answer_ids) for row in reference.pools.rows["refusal"]]
@@ -45,17 +42,17 @@ class TowardsRefusal(TokenTerm):
     Against a single token the divergence is a function of its probability p_v alone: ln 2 + (p_v ln p_v - (1 + p_v)
     ln(1 + p_v)) / 2, which is ln 2 at p_v = 0 and 0 at p_v = 1.
 
-    tokens_of, count: see `Refusals`.
+    refusal, count: each forget row's tokens and their number; see `Refusals`.
     """
 
-    tokens_of: Tensor = field(compare=False, repr=False)
+    refusal: Tensor = field(compare=False, repr=False)
     count: Tensor = field(compare=False, repr=False)
 
     def tokens(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(N,) nats, in [0, ln 2]."""
         row = reference["row"][forward.row]
-        refusal = self.tokens_of[row, forward.place % self.count[row]]
-        p = torch.exp(-forward.over_logits(token_nll, refusal))
+        label = self.refusal[row, forward.place % self.count[row]]
+        p = torch.exp(-forward.over_logits(token_nll, label))
         return math.log(2.0) + (torch.xlogy(p, p) - (1.0 + p) * torch.log1p(p)) / 2
 
 

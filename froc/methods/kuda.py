@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,15 +20,12 @@ from froc.models.forward import Forward, Pass
 from froc.models.hooks import recording_inputs
 from froc.models.likelihood import widened
 from froc.models.process_group import divided, whole
-from froc.training.base_statistics import BaseModelQuery, MethodContext
+from froc.training.base_statistics import BaseModelQuery, BaseStatistics, MethodContext
 from froc.training.causal_tracing import Trace, components
 from froc.training.components import UpdateFilter, UpdateInputs
 from froc.training.method import Retaining
 from froc.training.phase import Phase
-from froc.training.terms import State, Term, WeightedTerm, Weights
-
-if TYPE_CHECKING:
-    from froc.training.base_statistics import BaseStatistics
+from froc.training.terms import LayerTerm, State, WeightedTerm, Weights
 
 MOST = 2048
 """Largest number of retain rows whose inputs are protected."""
@@ -56,7 +53,7 @@ class RetainInputs(BaseModelQuery[dict[str, Moments]]):
     layer: int
 
     @torch.no_grad()
-    def compute(self, reference: "BaseStatistics") -> dict[str, Moments]:
+    def compute(self, reference: BaseStatistics) -> dict[str, Moments]:
         """Weight name -> spectrum. InputError where matrices read other inputs than whole rows, as experts do."""
         model = reference.base.model
         matrices = _matrices(model, self.layer)
@@ -67,7 +64,7 @@ class RetainInputs(BaseModelQuery[dict[str, Moments]]):
         return {f"{name}.weight": Moments(axis, *spectra[same[name]]) for name, axis in axes.items()}
 
     def _moments(
-        self, reference: "BaseStatistics", matrices: Mapping[str, torch.nn.Module]
+        self, reference: BaseStatistics, matrices: Mapping[str, torch.nn.Module]
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         """(D, D) float64 moments of each distinct input, by the first matrix that reads it; and matrix -> that first matrix."""
         model = reference.base.model
@@ -145,7 +142,7 @@ class NullSpace(UpdateFilter):
 
 
 @dataclass(frozen=True)
-class Deviate(Term):
+class Deviate(LayerTerm):
     """(2 / beta) softplus(-beta (1 - cos(h, h_base))), averaged over the states that predict a row's answer.
 
     It is 2 ln 2 / beta at the base model (up to the tilt) and falls as states turn away. h_base is tilted by `TILT` of
@@ -153,16 +150,8 @@ class Deviate(Term):
     the start, small once a state points elsewhere.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("hidden",)
-    needs_logits: ClassVar[bool] = False
-    layer: int = 0
     beta: float = 1.0
     seed: int = 0
-
-    @property
-    def hidden_at(self) -> tuple[int, ...]:
-        """The layer whose states are turned."""
-        return (self.layer,)
 
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(B,) losses."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -18,13 +18,10 @@ from froc.models.batches import Batch, Counts, Encoded
 from froc.models.forward import Pass
 from froc.models.hooks import output_changed
 from froc.models.likelihood import widened
-from froc.training.base_statistics import BaseModelQuery, MethodContext, RowSource
+from froc.training.base_statistics import BaseModelQuery, BaseStatistics, MethodContext, RowSource
 from froc.training.method import Retaining
 from froc.training.phase import Phase
 from froc.training.terms import NLL, WeightedTerm
-
-if TYPE_CHECKING:
-    from froc.training.base_statistics import BaseStatistics
 
 STEPS = 16
 """Points between the zero input and the answer at which gradients are taken."""
@@ -59,7 +56,7 @@ def _slope(model: PreTrainedModel, batch: Batch, share: float) -> tuple[Tensor, 
 class Attributions(BaseModelQuery[NDArray[np.float32]]):
     """The attribution of each answer token, as an input, to the likelihood of the forget row's answer."""
 
-    def compute(self, reference: "BaseStatistics") -> NDArray[np.float32]:
+    def compute(self, reference: BaseStatistics) -> NDArray[np.float32]:
         """(forget rows, tokens of the longest answer), not negative; -1 beyond a row's answer."""
         rows = reference.pools.rows["forget"]
         attributions = np.full((len(rows), max(row.answer for row in rows)), -1.0, dtype=np.float32)
@@ -87,7 +84,7 @@ class Poisoned(RowSource):
     kind: str
     fraction: float
 
-    def rows(self, reference: "BaseStatistics") -> Sequence[Encoded]:
+    def rows(self, reference: BaseStatistics) -> Sequence[Encoded]:
         """The rows, drawn by the task's seed. InputError if all answers consist of the same tokens."""
         pools = reference.pools
         draw = np.random.default_rng(hashing.derive_seed("poison", self.kind, pools.seed))

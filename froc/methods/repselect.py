@@ -53,26 +53,26 @@ class Elicited(BaseModelQuery[Mapping[str, Tensor]]):
         try:
             if self.rate:
                 self._elicit(reference, layers, weights)
-            found = reference.mean_gradient("forget", weights)
+            gradients_by_name = reference.mean_gradient("forget", weights)
         finally:
             with torch.no_grad():
                 for name, weight in weights.items():
                     weight.copy_(kept[name])
-        return {name: as_out_in(layers[name], whole(gradient)).cpu() for name, gradient in found.items()}
+        return {name: as_out_in(layers[name], whole(gradient)).cpu() for name, gradient in gradients_by_name.items()}
 
     def _elicit(
         self, reference: BaseStatistics, layers: Mapping[str, Module], weights: Mapping[str, torch.nn.Parameter]
     ) -> None:
         """W <- W + B A, with A drawn, B = 0 at the start and both trained: B -= rate g A', A -= rate B' g, g the gradient in W."""
         draw = torch.Generator().manual_seed(hashing.derive_seed("elicitation", reference.pools.seed))
-        into, out, base = {}, {}, {}
+        lora_a, lora_b, base = {}, {}, {}
         for name, layer in layers.items():
             matrix = as_out_in(layer, whole(weights[name].detach()))
             base[name] = widened(matrix.clone())
             bound = matrix.shape[1] ** -0.5
             drawn = torch.rand(RANK, matrix.shape[1], generator=draw, dtype=base[name].dtype)
-            into[name] = ((2.0 * drawn - 1.0) * bound).to(base[name])
-            out[name] = torch.zeros(matrix.shape[0], RANK, dtype=base[name].dtype, device=base[name].device)
+            lora_a[name] = ((2.0 * drawn - 1.0) * bound).to(base[name])
+            lora_b[name] = torch.zeros(matrix.shape[0], RANK, dtype=base[name].dtype, device=base[name].device)
         with differentiable(reference.base.model, weights.values()):
             for _, batch in reference.batches("forget", ROWS):
                 loss = Forward.of(reference.base.model, batch).mean_nll.mean()
@@ -81,10 +81,10 @@ class Elicited(BaseModelQuery[Mapping[str, Tensor]]):
                         if grad is None:
                             continue
                         g = widened(as_out_in(layers[name], whole(grad)))
-                        b, a = out[name], into[name]
-                        out[name], into[name] = b - self.rate * g @ a.T, a - self.rate * b.T @ g
+                        a, b = lora_a[name], lora_b[name]
+                        lora_a[name], lora_b[name] = a - self.rate * b.T @ g, b - self.rate * g @ a.T
                         with edited(weights[name]) as weight:
-                            as_out_in(layers[name], weight).copy_(base[name] + out[name] @ into[name])
+                            as_out_in(layers[name], weight).copy_(base[name] + lora_b[name] @ lora_a[name])
 
     def placeholder(self, context: MethodContext) -> Mapping[str, Tensor]:
         """No gradients."""

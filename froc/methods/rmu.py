@@ -14,14 +14,14 @@ from froc.models.likelihood import widened
 from froc.training.base_statistics import MethodContext
 from froc.training.method import Method
 from froc.training.phase import Phase
-from froc.training.terms import State, Term, WeightedTerm
+from froc.training.terms import LayerTerm, State, WeightedTerm
 
 OUTPUTS = r"down_proj|dense_4h_to_h|fc2|fc_out|mlp\.c_proj"
 """Names of a feed-forward block's output matrix across architectures."""
 
 
 @dataclass(frozen=True)
-class Steer(Term):
+class Steer(LayerTerm):
     """Mean square distance of forget rows' hidden states to a fixed random target of length c * norm.
 
     The norm is the base model's mean hidden norm over all forget rows, so c is relative and one range fits all models.
@@ -29,15 +29,8 @@ class Steer(Term):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("hidden_norm",)
-    needs_logits: ClassVar[bool] = False
-    layer: int = 0
     c: float = 5.0
     seed: int = 0
-
-    @property
-    def hidden_at(self) -> tuple[int, ...]:
-        """The steered layer."""
-        return (self.layer,)
 
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(B,) losses: squared distances averaged over positions, in units of the squared hidden norm."""
@@ -62,19 +55,11 @@ class Steer(Term):
 
 
 @dataclass(frozen=True)
-class Hold(Term):
+class Hold(LayerTerm):
     """Mean square distance of retain rows' hidden states to the base model's, in the same units as `Steer`."""
 
-    needs: ClassVar[tuple[str, ...]] = ("hidden",)
-    needs_logits: ClassVar[bool] = False
     # reads the norm that `Steer` stores
     row_separable: ClassVar[bool] = False
-    layer: int = 0
-
-    @property
-    def hidden_at(self) -> tuple[int, ...]:
-        """The layer that is held."""
-        return (self.layer,)
 
     def losses(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(B,) losses; 0 at the base model."""

@@ -1,7 +1,7 @@
 """Feature-selective representation misdirection."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,13 +11,10 @@ from froc.fidelity import Fidelity
 from froc.hyperparameters import Choice, Range, hyperparameter
 from froc.methods.rmu import Hold, Steer
 from froc.models.forward import Pass
-from froc.training.base_statistics import BaseModelQuery, MethodContext
+from froc.training.base_statistics import BaseModelQuery, BaseStatistics, MethodContext
 from froc.training.method import Method
 from froc.training.phase import Phase
 from froc.training.terms import WeightedTerm
-
-if TYPE_CHECKING:
-    from froc.training.base_statistics import BaseStatistics
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class Magnitudes(BaseModelQuery[Tensor]):
     layer: int
 
     @torch.no_grad()
-    def compute(self, reference: "BaseStatistics") -> Tensor:
+    def compute(self, reference: BaseStatistics) -> Tensor:
         """(2, D) float64 on the CPU: mean |h| over the states that predict answers (`Batch.answer_states`); forget rows first."""
         means = []
         for role in ("forget", "retain"):

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,14 +17,11 @@ from froc.models.forward import Pass
 from froc.models.hooks import blocks, recording_inputs
 from froc.models.likelihood import widened
 from froc.models.process_group import edited, whole
-from froc.training.base_statistics import BaseModelQuery, MethodContext, Role
+from froc.training.base_statistics import BaseModelQuery, BaseStatistics, MethodContext, Role
 from froc.training.components import Edit, StepContext
 from froc.training.fisher import as_out_in, linear_layers
 from froc.training.method import Method
 from froc.training.phase import Phase
-
-if TYPE_CHECKING:
-    from froc.training.base_statistics import BaseStatistics
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class Contrast(BaseModelQuery[Mapping[str, Neurons]]):
     """Weight name -> its neurons, for the output matrices of all attentions and feed-forwards."""
 
     @torch.no_grad()
-    def compute(self, reference: "BaseStatistics") -> Mapping[str, Neurons]:
+    def compute(self, reference: BaseStatistics) -> Mapping[str, Neurons]:
         """One pass over forget and retain rows. InputError if no matrix matches, or one reads other inputs than whole rows."""
         model = reference.base.model
         pattern = writing(range(len(blocks(model))))
@@ -64,7 +61,7 @@ class Contrast(BaseModelQuery[Mapping[str, Neurons]]):
         return {}
 
 
-def _sizes(reference: "BaseStatistics", role: Role, layers: Mapping[str, Module]) -> dict[str, Tensor]:
+def _sizes(reference: BaseStatistics, role: Role, layers: Mapping[str, Module]) -> dict[str, Tensor]:
     """Layer -> (2, in) means of |a| and a^2 of its inputs a, over the states that predict the role's answers (`Batch.answer_states`)."""
     total: dict[str, Tensor] = {}
     count = 0

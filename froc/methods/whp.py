@@ -1,34 +1,29 @@
 """Unlearning by generic labels (Who's Harry Potter?)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
 from froc.fidelity import Fidelity
 from froc.hyperparameters import Choice, Range, hyperparameter
-from froc.methods._teacher import Rise, Teacher, rate
+from froc.methods._teacher import AgainstTeacher, Teacher, rate
 from froc.models.forward import Forward
 from froc.models.likelihood import token_nll
 from froc.training.base_statistics import MethodContext
 from froc.training.method import Retaining
 from froc.training.phase import Phase
-from froc.training.terms import State, TokenTerm, WeightedTerm
+from froc.training.terms import State, WeightedTerm
 
 
 @dataclass(frozen=True)
-class Generic(TokenTerm):
+class Generic(AgainstTeacher):
     """NLL of the generic token argmax(v_baseline - alpha relu(v_reinforced - v_baseline)) in the answer token's place (2310.02238)."""
-
-    needs: ClassVar[tuple[str, ...]] = ("token_distribution",)
-    alpha: float
-    rise: Rise = field(compare=False, repr=False)
 
     def tokens(self, forward: Forward, reference: Mapping[str, Tensor], state: State) -> Tensor:
         """(N,) nats."""
-        base, ids = reference["token_distribution"], reference["buckets"]
-        generic = base - self.alpha * self.rise.of(reference["row"][forward.row], forward.place)
+        generic, ids = self.lessened(forward, reference), reference["buckets"]
         # the last of several buckets is all other tokens, none of which can be learnt
         known = generic[:, : ids.shape[-1]] if ids.numel() else generic
         likeliest = known.argmax(-1, keepdim=True)

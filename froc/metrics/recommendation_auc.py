@@ -38,15 +38,15 @@ class RecommendationAuc(Metric):
     def scores(self, observation: Observation) -> NDArray[np.float64]:
         """(n,) placement values; NaN where the bank holds no row with the other answer."""
         assert observation.bank is not None
-        mine = _margin(observation)
-        told = [place for place, row in enumerate(observation.bank.rows) if row.others]
-        bank = -_margin(observation.bank.at(told)) if told else np.empty(0)
-        answers = np.array([observation.bank.rows[place].answer for place in told])
-        values = np.full(len(mine), np.nan)
-        for answer in {row.answer for row in observation.rows}:
-            here, other = np.array([row.answer == answer for row in observation.rows]), bank[answers != answer]
-            if len(other) and not np.isnan(other).any():
-                values[here] = placement(mine[here], other)
+        margins, answers = _margin(observation), np.array([row.answer for row in observation.rows])
+        with_others = [place for place, row in enumerate(observation.bank.rows) if row.others]
+        bank_margins = -_margin(observation.bank.at(with_others)) if with_others else np.empty(0)
+        bank_answers = np.array([observation.bank.rows[place].answer for place in with_others])
+        values = np.full(len(margins), np.nan)
+        for answer in np.unique(answers):
+            same, opposed = answers == answer, bank_margins[bank_answers != answer]
+            if len(opposed) and not np.isnan(opposed).any():
+                values[same] = placement(margins[same], opposed)
         return observation.measured(values)
 
     def fits(self, rows: Sequence[Row]) -> str:

@@ -62,6 +62,20 @@ class TokenTerm(Term):
 
 
 @dataclass(frozen=True)
+class LayerTerm(Term):
+    """A term of one layer's hidden states, which needs no likelihoods. layer: its index, from 0."""
+
+    needs: ClassVar[tuple[str, ...]] = ("hidden",)
+    needs_logits: ClassVar[bool] = False
+    layer: int = 0
+
+    @property
+    def hidden_at(self) -> tuple[int, ...]:
+        """That layer."""
+        return (self.layer,)
+
+
+@dataclass(frozen=True)
 class NLL(TokenTerm):
     """Mean negative log-likelihood of the answer's tokens in nats; `sign` -1 ascends it (TOFU 2401.06121)."""
 

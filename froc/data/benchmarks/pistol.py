@@ -36,10 +36,10 @@ class Pistol(BenchmarkReader):
 
     def load(self, folder: Path, part: str, split_seed: int = 0) -> Task:
         """The task; InputError names contracts that there are, where one is unknown."""
-        there = [name for name in FILES if paths(folder, name)]
-        if len(there) > 1:
-            raise InputError(f"{folder} holds {there[0]} and {there[1]}; keep one of them")
-        if not there:
+        present = [name for name in FILES if paths(folder, name)]
+        if len(present) > 1:
+            raise InputError(f"{folder} holds {present[0]} and {present[1]}; keep one of them")
+        if not present:
             needed(folder, *FILES)
         rows = [
             Row(
@@ -48,13 +48,13 @@ class Pistol(BenchmarkReader):
                 field(record, "edge", where),
                 origin=where,
             )
-            for where, record in objects(folder, there[0])
+            for where, record in objects(folder, present[0])
         ]
         edges, wanted = sorted({row.group for row in rows}), part.split("+")
         unknown = next((edge for edge in wanted if edge not in edges), None)
         if unknown is not None:
             raise InputError(
-                f"{there[0]} has no contract {unknown!r}; there are {', '.join(edges[:6])} ({len(edges)} in all)"
+                f"{present[0]} has no contract {unknown!r}; there are {', '.join(edges[:6])} ({len(edges)} in all)"
             )
         forget, forget_queries = _each(rows, MEASURED_FORGET, lambda edge: edge in wanted)
         retain, retain_queries = _each(rows, MEASURED_RETAIN, lambda edge: edge not in wanted)
