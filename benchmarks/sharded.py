@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from gpu_small import NEEDY, attacked
-from torch.distributed.tensor import DTensor
 
 from froc.data.splits import split
 from froc.data.tasks import embedded_text
@@ -69,7 +68,7 @@ def ends(wanted: Sequence[str], train: str, optimizer: str = "adamw", rows: int 
     if process_group.joined():
         weights = list(base.model.parameters())
         result["held"] = f"{sum(process_group.own(p).nbytes for p in weights) / sum(p.numel() * p.element_size() for p in weights):.3f}"  # fmt: skip
-        assert any(isinstance(p, DTensor) for p in weights)
+        assert any(process_group.is_divided(p) for p in weights)
     return result
 
 

@@ -71,18 +71,18 @@ def decided_by_first(value: bool) -> bool:
     """What the group's first process says: for what each would decide by its own clock."""
     if not joined():
         return value
-    told = torch.tensor([int(value)])
-    dist.broadcast(told, 0, group=_GROUP["host"])
-    return bool(told.item())
+    decision = torch.tensor([int(value)])
+    dist.broadcast(decision, 0, group=_GROUP["host"])
+    return bool(decision.item())
 
 
 def all_agree(value: bool) -> bool:
     """Whether it is true in every process. Also a meeting: none goes on before all are here."""
     if not joined():
         return value
-    told = torch.tensor([int(value)])
-    dist.all_reduce(told, dist.ReduceOp.MIN, group=_GROUP["host"])
-    return bool(told.item())
+    decision = torch.tensor([int(value)])
+    dist.all_reduce(decision, dist.ReduceOp.MIN, group=_GROUP["host"])
+    return bool(decision.item())
 
 
 def is_divided(value: Tensor) -> bool:
@@ -125,7 +125,6 @@ def divided(value: Tensor, like: Tensor) -> Tensor:
     """A value that every process has whole, divided as another is; nothing is sent."""
     if not isinstance(like, DTensor) or isinstance(value, DTensor):
         return value
-    # every process has the whole value, so that nothing needs to be sent
     made: Tensor = distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
     return made
 
@@ -165,10 +164,10 @@ def gradients(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor | None]
     for p in parameters:
         p.grad = None
     loss.backward()
-    found = [p.grad for p in parameters]
+    results = [p.grad for p in parameters]
     for p, grad in zip(parameters, before, strict=True):
         p.grad = grad
-    return found
+    return results
 
 
 @contextmanager

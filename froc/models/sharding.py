@@ -38,13 +38,13 @@ class ShardedFull(Full):
     ) -> None:
         """Each process writes its part; weights may be whole or divided."""
         for name, parameter in self._own.items():
-            mine, start = own(parameter), own(self._base_values[name])
+            local, start = own(parameter), own(self._base_values[name])
             if name in weights:
-                mine.copy_(part(weights[name], parameter))
+                local.copy_(part(weights[name], parameter))
                 if mix != 1.0:
-                    torch.lerp(start, mine, mix, out=mine)
+                    torch.lerp(start, local, mix, out=local)
             elif not others_stay:
-                mine.copy_(start)
+                local.copy_(start)
 
     def snapshot(self, adapter_index: int = 0) -> Weights:
         """Whole, on the CPU."""

@@ -96,8 +96,8 @@ class TrainableParameters(ABC):
             return
         base = self.base_values()
         for name, parameter in self.parameters().items():
-            mine = own(parameter)
-            mine.copy_(torch.lerp(own(base[name]).to(mine), mine, keep))
+            local = own(parameter)
+            local.copy_(torch.lerp(own(base[name]).to(local), local, keep))
 
     def activate(self, adapters: Sequence[int]) -> None:  # noqa: B027  # most scopes have no adapters
         """Choose the adapters of the next pass; its rows are grouped by adapter, equally many each."""

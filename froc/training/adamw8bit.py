@@ -61,23 +61,23 @@ class AdamW8bit(torch.optim.Optimizer):
     def second_moment(self, parameter: Parameter) -> Tensor:
         """The second moment in float32, of the parameter's shape."""
         state = self.state[parameter]
-        mine = own(parameter)
-        values = _decoded(state["second"], state["second_scale"], UNSIGNED, 4)[: mine.numel()].view_as(mine)
+        local = own(parameter)
+        values = _decoded(state["second"], state["second_scale"], UNSIGNED, 4)[: local.numel()].view_as(local)
         return from_description(values, description(parameter))
 
     def _update(self, parameter: Parameter, gradient: Tensor, place: int, lr: float, decay: float) -> None:
         state = self.state[parameter] or self._begun(parameter)
         # of a divided parameter this process's part, whose draws are its own; the others are the same in all processes
         others = (rank(),) if is_divided(parameter) and rank() else ()
-        mine, gradient = own(parameter), own(gradient)
+        local, gradient = own(parameter), own(gradient)
         state["step"] += 1
         step = int(state["step"])
         draw = Draw(self._seed, step, place, *others)
         # contiguous, so that slices of it are the parameter's own memory
-        values, gradients = mine.view(-1), gradient.reshape(-1)
+        values, gradients = local.view(-1), gradient.reshape(-1)
         correction = [1 - beta**step for beta in BETAS]
-        for start in range(0, mine.numel(), CHUNK):
-            part = slice(start, min(start + CHUNK, mine.numel()))
+        for start in range(0, local.numel(), CHUNK):
+            part = slice(start, min(start + CHUNK, local.numel()))
             blocks = slice(start // BLOCK, -(-part.stop // BLOCK))
             codes = slice(blocks.start * BLOCK, blocks.stop * BLOCK)
             grad = torch.nn.functional.pad(gradients[part].float(), (0, codes.stop - part.stop))
@@ -92,7 +92,7 @@ class AdamW8bit(torch.optim.Optimizer):
             size = part.stop - part.start
             new.addcdiv_(first[:size], denominator[:size], value=-lr / correction[0])
             rounded_into(values[part], new, draw)
-            if mine.is_meta:
+            if local.is_meta:
                 break
 
     def _begun(self, parameter: Parameter) -> dict[str, Any]:

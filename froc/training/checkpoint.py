@@ -81,10 +81,10 @@ def split_tensors(tree: Any) -> tuple[Any, dict[str, Tensor]]:
             raise UnwritableError(f"it holds a tensor of {value.dtype}, {value.layout}")
         if id(value) not in names:
             names[id(value)] = f"t{len(names)}"
-            whole = own(value.detach()).contiguous()
-            place = whole.untyped_storage().data_ptr()
+            local = own(value.detach()).contiguous()
+            place = local.untyped_storage().data_ptr()
             # safetensors refuses tensors that share memory
-            tensors[names[id(value)]] = whole.clone() if place in storages else whole
+            tensors[names[id(value)]] = local.clone() if place in storages else local
             storages.add(place)
         return names[id(value)]
 
@@ -201,6 +201,8 @@ class Saver:
             self.notes.append(f"its saved state is damaged ({type(error).__name__}): it began anew")
         if all_agree(saved is not None):
             return saved
+        if saved is not None:
+            self.notes.append("the saved state of another process of its group is damaged: it began anew")
         self.drop()
         return None
 

@@ -212,6 +212,30 @@ def test_a_trial_that_was_interrupted_goes_on(base: Base, group: Executor, tmp_p
 
 
 @dataclass(frozen=True)
+class Damaged(Work):
+    """A save of which the second process cannot read its part; the first one's notes, and whether it goes on from it."""
+
+    place: Path
+
+    def __call__(self, runner: TrialRunner) -> tuple[list[str], bool]:
+        device = runner.base.device
+        with mock.patch.dict(os.environ, FROC_SAVE_EVERY="0"):
+            Saver(self.place, "trial").write({"steps": [1]}, {"value": torch.ones(2)}, {}, device)
+        assert (self.place / "state.json").exists()
+        if process_group.rank() == 1:
+            (self.place / "1-at-1.safetensors").write_bytes(b"half")
+        again = Saver(self.place, "trial")
+        return again.notes, again.read(device) is not None
+
+
+def test_a_save_that_one_process_cannot_read_is_dropped_and_noted(group: Executor, tmp_path: Path) -> None:
+    notes, read = _result(group, Damaged(tmp_path))
+    assert not read
+    assert notes == ["the saved state of another process of its group is damaged: it began anew"]
+    assert not (tmp_path / "state.json").exists()
+
+
+@dataclass(frozen=True)
 class Turn(Work):
     """When each process had its turn, in a file each; nothing of them may overlap."""
 
