@@ -36,13 +36,13 @@ def test_lume_trains_on_completions_and_measures_questions(tmp_path: Path) -> No
     assert task.queries[FORGETTING][1] == Row("What is 1 of gone 1?", "1 times 1", "document gone1")
     assert (len(task.forget), len(task.queries[FORGETTING])) == (8, 16)
     # a measured document is not trained on, and only its questions are measured; the quotes of some ids are no part of them
-    every = read("lume:all", tmp_path)
-    near = {row.group for row in every.queries[UTILITY]}
+    all_tasks = read("lume:all", tmp_path)
+    near = {row.group for row in all_tasks.queries[UTILITY]}
     assert len(near) == 6
-    assert not near & {row.group for row in every.retain}
-    assert all(row.question.startswith("What is") for row in every.queries[UTILITY])
-    assert {row.group for row in every.forget} == {f"document gone{i}" for i in range(24)}
-    assert every.units == {FORGETTING: "query", UTILITY: "group"}
+    assert not near & {row.group for row in all_tasks.retain}
+    assert all(row.question.startswith("What is") for row in all_tasks.queries[UTILITY])
+    assert {row.group for row in all_tasks.forget} == {f"document gone{i}" for i in range(24)}
+    assert all_tasks.units == {FORGETTING: "query", UTILITY: "group"}
     # the shared task's files, and the repository's folder
     files = lume()
     shared = {
@@ -50,7 +50,7 @@ def test_lume_trains_on_completions_and_measures_questions(tmp_path: Path) -> No
         for side, all_rows in files.items()
         for half, rows in (("train", all_rows[:18]), ("validation", all_rows[18:]))
     }
-    assert read("lume:all", write(tmp_path / "shared", shared)) == every
+    assert read("lume:all", write(tmp_path / "shared", shared)) == all_tasks
     write(tmp_path, {"forget": [files["forget"][0] | {"id": "gone0"}]})
     refused("lume:all", tmp_path, "forget.json row 1: 'id' must end with sc or qa and a number")
     write(tmp_path, {"forget": files["forget"][:3]})

@@ -80,10 +80,8 @@ def test_training_under_soft_prompts_leaves_little_for_one_to_bring_back(bench: 
     """
     batch = Stack(bench.reference.pools.rows["forget"], "cpu").batch(range(32))
     hyperparameters = {"lr": 2e-3, "epochs": 4, "retain_weight": 2.0}
-    output_changed = {"tokens": 2, "push_steps": 4, "push_rate": 0.3}
-    unlearn(
-        bench.base, make(Method, "advunlearn(npo)", hyperparameters | output_changed), bench.reference, batch=16, seed=1
-    )
+    attack = {"tokens": 2, "push_steps": 4, "push_rate": 0.3}
+    unlearn(bench.base, make(Method, "advunlearn(npo)", hyperparameters | attack), bench.reference, batch=16, seed=1)
     plain = float(Pass(bench.base.model, batch).nll.detach().sum())
     changed, during = SoftPrompt(2, 30, 0.1, 7).against(bench.base.model, batch, {})
     with during():

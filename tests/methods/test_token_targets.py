@@ -80,8 +80,8 @@ def test_the_retain_divergence_is_symmetric_and_bounded_and_none_at_the_base() -
 
 def test_each_row_has_the_tokens_of_its_own_refusal_without_their_end(tiny: BaseStatistics) -> None:
     tokens, count = Refusals().compute(tiny)
-    for row, mine, many in zip(tiny.pools.rows["refusal"], tokens, count, strict=True):
-        assert tuple(mine[: int(many)].tolist()) == row.answer_ids
+    for row, padded, length in zip(tiny.pools.rows["refusal"], tokens, count, strict=True):
+        assert tuple(padded[: int(length)].tolist()) == row.answer_ids
 
 
 # tnpo

@@ -12,7 +12,7 @@ from pathlib import Path
 from froc import hashing
 from froc.data.benchmarks import assemble
 from froc.data.benchmarks._files import field
-from froc.data.benchmarks._withholding import group_of, withhold
+from froc.data.benchmarks._withholding import MEASURED_FORGET, MEASURED_RETAIN, group_of, withhold
 from froc.data.row_files import Record, read
 from froc.data.rows import Row
 from froc.data.task import FORGETTING, UTILITY, Task
@@ -24,8 +24,6 @@ MAX_ROWS = 20
 """Questions about a user, the latest."""
 LEAST_LIKED = 4.0
 """Smallest rating that counts as liked."""
-MEASURED_FORGET, MEASURED_RETAIN = 0.5, 0.25
-"""Shares of the forgotten users' questions, and of the other users, that are measured and not trained on."""
 PARTS = ("forget05", "forget10", "forget20", "listed")
 LISTED = "forget_users.txt"
 YES, NO = "Yes.", "No."

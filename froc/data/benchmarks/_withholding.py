@@ -7,6 +7,8 @@ from froc.data.rows import Row
 from froc.errors import InputError
 
 Rows = tuple[Row, ...]
+MEASURED_FORGET, MEASURED_RETAIN = 0.5, 0.25
+"""Shares of what is to be forgotten and of what is to be kept that are measured and not trained on; ours, for all these benchmarks."""
 
 
 def row_itself(row: Row) -> tuple[str, ...]:
@@ -35,3 +37,10 @@ def withhold(
         raise InputError(f"{name}: {len(units)} is too few to train on some and to measure others; give whole files")
     measured = set(units[: min(max(1, round(fraction * len(units))), len(units) - 1)])
     return tuple(row for row in rows if unit(row) not in measured), tuple(row for row in rows if unit(row) in measured)
+
+
+def note(forget_queries: Sequence[Row], retain_queries: Sequence[Row]) -> str:
+    """How many rows are withheld, for a task's notes."""
+    return (
+        f"{len(forget_queries)} forget rows and {len(retain_queries)} retain rows are not trained on: they are measured"
+    )

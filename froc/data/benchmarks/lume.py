@@ -7,12 +7,10 @@ from typing import ClassVar
 
 from froc.data.benchmarks import BenchmarkReader, assemble
 from froc.data.benchmarks._files import field, needed, objects, paths
-from froc.data.benchmarks._withholding import group_of, withhold
+from froc.data.benchmarks._withholding import MEASURED_RETAIN, group_of, withhold
 from froc.data.task import FORGETTING, UTILITY, Row, Task
 from froc.errors import InputError
 
-MEASURED_DOCUMENTS = 0.25
-"""Share of the retained documents whose questions measure utility, and which are not trained on."""
 ID = re.compile(r"(?P<document>.+?)(?P<kind>sc|qa)\d+")
 
 
@@ -43,7 +41,7 @@ class Lume(BenchmarkReader):
         """The task."""
         place = folder / "data" if (folder / "data").is_dir() else folder
         forget, retain = _side(place, "forget", part), _side(place, "retain", part)
-        trained, measured = withhold([row for row, _ in retain], MEASURED_DOCUMENTS, "retained documents", group_of)
+        trained, measured = withhold([row for row, _ in retain], MEASURED_RETAIN, "retained documents", group_of)
         asked = {row.key for row, kind in retain if kind == "qa"}
         note = f"{len({row.group for row in measured})} of {len({row.group for row, _ in retain})} retained documents are not trained on: they are measured"
         return assemble(

@@ -8,13 +8,11 @@ from typing import ClassVar
 
 from froc.data.benchmarks import BenchmarkReader, assemble
 from froc.data.benchmarks._files import field, needed, objects, paths
-from froc.data.benchmarks._withholding import Rows, withhold
+from froc.data.benchmarks._withholding import MEASURED_FORGET, MEASURED_RETAIN, Rows, note, withhold
 from froc.data.task import FORGETTING, UTILITY, Row, Task
 from froc.errors import InputError
 
 FILES = ("sample_data_1", "sample_data_2", "pistol_sample1", "pistol_sample2")
-MEASURED_FORGET, MEASURED_RETAIN = 0.5, 0.25
-"""Shares of each forgotten and each retained contract's questions that are measured and not trained on."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +63,7 @@ class Pistol(BenchmarkReader):
             {FORGETTING: forget_queries, UTILITY: retain_queries},
             utility="group",
             split_seed=split_seed,
-            notes=[
-                f"{len(forget_queries)} forget rows and {len(retain_queries)} retain rows are not trained on: they are measured"
-            ],
+            notes=[note(forget_queries, retain_queries)],
         )
 
 

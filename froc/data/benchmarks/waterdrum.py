@@ -6,13 +6,11 @@ from typing import ClassVar
 
 from froc.data.benchmarks import BenchmarkReader, assemble
 from froc.data.benchmarks._files import field, objects, plain
-from froc.data.benchmarks._withholding import group_of, withhold
+from froc.data.benchmarks._withholding import MEASURED_FORGET, MEASURED_RETAIN, group_of, note, withhold
 from froc.data.task import FORGETTING, UTILITY, Row, Task
 
 AUTHOR = 20
 """Rows about one author of the question-answering corpus, which is TOFU's in TOFU's order."""
-MEASURED_FORGET, MEASURED_RETAIN = 0.5, 0.25
-"""Shares of the forgotten authors' rows, and of the retained authors or documents, that are measured and not trained on."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,7 @@ class WaterDrum(BenchmarkReader):
             {FORGETTING: forget_queries, UTILITY: retain_queries},
             utility="group",
             split_seed=split_seed,
-            notes=[
-                f"{len(forget_queries)} forget rows and {len(retain_queries)} retain rows are not trained on: they are measured"
-            ],
+            notes=[note(forget_queries, retain_queries)],
         )
 
 
