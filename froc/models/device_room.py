@@ -37,7 +37,7 @@ def room(device: torch.device) -> float:
 def host_room() -> float:
     """Bytes that this process may still take of the host's memory, within its control group's limit; infinite where it cannot be told."""
     free = math.inf
-    with suppress(OSError, ValueError, IndexError):
+    with suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         free = 1024.0 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable")))
     with suppress(OSError, ValueError):

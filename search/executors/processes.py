@@ -65,9 +65,7 @@ class Processes(WorkerPool):
     def close(self) -> None:
         """End the workers."""
         for worker in self._pool:
-            worker.process.kill()
-            worker.process.join()
-            worker.pipe.close()
+            end(worker.process, worker.pipe)
         self._pool = []
         self._queue.clear()
 
@@ -141,9 +139,7 @@ class Processes(WorkerPool):
 
     def _replace(self, worker: Worker, why: str) -> list[Report]:
         LOG.warning("worker %d (process %s) is lost: %s", worker.place, worker.process.pid, why)
-        worker.process.kill()
-        worker.process.join()
-        worker.pipe.close()
+        end(worker.process, worker.pipe)
         if not worker.ready:
             self._stillborn += 1
             if self._stillborn >= TRIES * self.workers:
@@ -174,6 +170,13 @@ def spawn(
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     there.close()
     return process, here
+
+
+def end(process: BaseProcess, pipe: Connection) -> None:
+    """Kill a process of `spawn`, and close the pipe to it."""
+    process.kill()
+    process.join()
+    pipe.close()
 
 
 def ended(code: int | None) -> str:

@@ -25,6 +25,7 @@ from froc.search.executors import Report, WorkerSpec, attempt
 from froc.search.executors.processes import (
     Processes,
     Worker,
+    end,
     end_with_driver,
     ended,
     spawn,
@@ -106,9 +107,9 @@ class Sharded(Processes):
 
     def _await_others(self, worker: Worker) -> None:
         """Until they have ended, too, for at most `ENDING`: a process closes its connections before its exit code can be read."""
-        end = time.monotonic() + ENDING
+        deadline = time.monotonic() + ENDING
         for process, _ in self._others[worker.place]:
-            process.join(max(0.0, end - time.monotonic()))
+            process.join(max(0.0, deadline - time.monotonic()))
 
     def _exit_codes(self, worker: Worker) -> list[int]:
         """Of the processes of a group that have ended, but for those that did because another had."""
@@ -117,9 +118,7 @@ class Sharded(Processes):
 
     def _end_others(self, place: int) -> None:
         for process, pipe in self._others.pop(place, []):
-            process.kill()
-            process.join()
-            pipe.close()
+            end(process, pipe)
 
 
 def serve(pipe: Connection, rank: int, devices: Sequence[str], meeting: str, recipe: bytes) -> None:

@@ -1,7 +1,9 @@
 """Too little memory: recognised, met with fewer rows at a time, and said in one sentence."""
 
+import math
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -237,3 +239,9 @@ def test_training_on_the_host_is_refused_where_the_host_has_no_room(monkeypatch:
 def test_the_host_has_room() -> None:
     """What it says is less than the machine has."""
     assert 2**20 < host_room() < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_memory_of_a_host_that_does_not_tell_is_infinite(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of systems whose list lacks what is available."""
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "MemTotal: 1 kB\n")
+    assert host_room() == math.inf
