@@ -4,6 +4,7 @@
     inference_files                configuration, tokenizer and chat template beside the weights: digests and differences
     model_name  training_options   values of options, checked before torch is imported
     weights_digest                 one digest of a model's weights, read from files without torch
+    stored_weights                 kept parameters, read a tensor at a time
     trainable                      which parameters trials may change: all, some layers, LoRA adapters
     adapter_layers  experts        peft's layers in a model; mixtures of experts: what adapters change, and the router
     nf4                            frozen linear layers held in four bits

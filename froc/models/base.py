@@ -249,30 +249,6 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     return load_file(path)
 
 
-class StoredWeights(Mapping[str, torch.Tensor]):
-    """Parameters written by `write_weights`, each read when it is asked for, so that the host never holds all of them."""
-
-    def __init__(self, path: Path) -> None:
-        opened: Any = safe_open(path, framework="pt")
-        self._file, self._names = opened, frozenset(opened.keys())
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        if name not in self._names:
-            raise KeyError(name)
-        value: torch.Tensor = self._file.get_tensor(name)
-        return value
-
-    def __contains__(self, name: object) -> bool:
-        # a mapping would read the tensor to tell
-        return name in self._names
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._names))
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-
 def read_model(folder: Path) -> dict[str, torch.Tensor]:
     """The parameters in all safetensors files of a saved model."""
     return {name: value for path in _files(folder) for name, value in load_file(path).items()}

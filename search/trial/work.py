@@ -23,8 +23,9 @@ from froc.loss_table import SCHEMA
 from froc.measuring.agreement import Disagreement, disagreements
 from froc.measuring.query_losses import absences, measured
 from froc.models import process_group
-from froc.models.base import StoredWeights, write_weights
+from froc.models.base import write_weights
 from froc.models.device_room import reset_peak
+from froc.models.stored_weights import StoredWeights
 from froc.models.trainable import Weights
 from froc.risk.positive_control import BASE
 from froc.search.optuna.pruning import TrialPruner

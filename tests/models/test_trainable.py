@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from froc.models import device_room
-from froc.models.base import StoredWeights, read_weights, write_weights
+from froc.models.base import read_weights, write_weights
+from froc.models.stored_weights import StoredWeights
 from froc.models.trainable import Full
 from tests.training.small import llama
 
