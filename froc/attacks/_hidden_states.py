@@ -93,10 +93,10 @@ def at_prompt(batch: Batch, push: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda out: out + (real * push).to(out.dtype)
 
 
-def block_at(model: PreTrainedModel, depth: float) -> torch.nn.Module:
-    """The block at a share of the depth: 0 for the first, 1 for the last."""
+def layer_at(model: PreTrainedModel, depth: float) -> int:
+    """Index of the block at a share of the depth: 0 for the first, 1 for the last."""
     last = len(blocks(model)) - 1
-    return blocks(model)[min(max(round(depth * last), 0), last)]
+    return min(max(round(depth * last), 0), last)
 
 
 def observed_under(

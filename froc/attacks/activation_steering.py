@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from froc.attacks._hidden_states import HIDDEN_OBSERVABLES, batches, block_at, observed_under, sample
+from froc.attacks._hidden_states import HIDDEN_OBSERVABLES, batches, layer_at, observed_under, sample
 from froc.data.task import Row
 from froc.fidelity import Fidelity
 from froc.hyperparameters import Range, hyperparameter
@@ -17,7 +17,7 @@ from froc.measuring.metric import Observable, Observation
 from froc.models.batches import Encoded, Limits, encode
 from froc.models.compute import without_gradients
 from froc.models.forward import Pass
-from froc.models.hooks import output_changed
+from froc.models.hooks import blocks
 
 ANONYMOUS = "someone"
 
@@ -61,16 +61,16 @@ class ActivationSteering(Attack):
         material: Material,
     ) -> Iterator[Observation]:
         """Two observations, at half the strength and at all of it."""
-        block = block_at(model, self.depth)
+        layer = layer_at(model, self.depth)
         known = sample(_named(material), material.seed)
         with without_gradients():
             named, anonymous = (
-                _mean_state(model, block, encode(tokenizer, questions, material.template, Limits.of(model)))
+                _mean_state(model, layer, encode(tokenizer, questions, material.template, Limits.of(model)))
                 for questions in (known, [_anonymous(row) for row in known])
             )
         for factor in (self.strength / 2, self.strength):
             push = factor * (named - anonymous)
-            yield observed_under(model, tokenizer, block, push, rows, queries, observables)
+            yield observed_under(model, tokenizer, blocks(model)[layer], push, rows, queries, observables)
 
 
 def _named(material: Material) -> list[Row]:
@@ -81,17 +81,11 @@ def _anonymous(row: Row) -> Row:
     return replace(row, question=row.question.replace(row.group, ANONYMOUS))
 
 
-def _mean_state(model: PreTrainedModel, block: torch.nn.Module, rows: Sequence[Encoded]) -> Tensor:
+def _mean_state(model: PreTrainedModel, layer: int, rows: Sequence[Encoded]) -> Tensor:
     """(D,) float32 mean of a block's output at the position before the answer."""
     states: list[Tensor] = []
-
     for batch in batches(model, rows):
-        start = torch.from_numpy(batch.start).to(batch.ids.device) - 1
-
-        def keep(out: Tensor, start: Tensor = start) -> Tensor:
-            states.append(out[torch.arange(len(out), device=out.device), start].float())
-            return out
-
-        with output_changed(block, keep):
-            Pass(model, batch, end=False)
+        hidden = Pass(model, batch, end=False, hidden_at=(layer,), logits=False).hidden[layer]
+        before = torch.from_numpy(batch.start).to(hidden.device) - 1
+        states.append(hidden[torch.arange(len(hidden), device=hidden.device), before].float())
     return torch.cat(states).mean(0)

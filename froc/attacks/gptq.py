@@ -35,7 +35,7 @@ class Gptq(Attack):
     bits: per weight; symmetric, the largest magnitude of a group is a level.
     group: inputs that share a scale, 0 for all of an output channel.
 
-    Costs one pass over at most 64 retain rows per block, and the square of a layer's inputs in float32 for each layer of a block.
+    Costs one pass over at most 64 retain rows per block, up to that block, and the square of a layer's inputs in float32 for each layer of a block.
     Our reading: inputs at all tokens of the task's rows in place of general text; no reordering of columns.
     """
 
@@ -49,23 +49,25 @@ class Gptq(Attack):
     def change(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, material: Material) -> None:
         """Round the linear layers in place."""
         rows = encode(tokenizer, sample(material.retain, material.seed), material.template, Limits.of(model))
-        for block in blocks(model):
+        for number, block in enumerate(blocks(model)):
             layers = {name: part for name, part in block.named_modules() if isinstance(part, Linear | Conv1D)}
-            for name, hessian in _hessians(model, layers, rows).items():
+            for name, hessian in _hessians(model, number, layers, rows).items():
                 with edited(layers[name].get_parameter("weight")) as weight:
                     # GPT-2's layers hold (inputs, outputs)
                     matrix = weight.T if isinstance(layers[name], Conv1D) else weight
                     matrix.copy_(rounded(matrix.float(), hessian, self.bits, self.group))
 
 
-def _hessians(model: PreTrainedModel, layers: Mapping[str, Module], rows: Sequence[Encoded]) -> dict[str, Tensor]:
-    """Layer -> (in, in) float32 sum of x x' over the rows' tokens; layers that no row reaches are left out."""
+def _hessians(
+    model: PreTrainedModel, number: int, layers: Mapping[str, Module], rows: Sequence[Encoded]
+) -> dict[str, Tensor]:
+    """Layer of the block of this number -> (in, in) float32 sum of x x' over the rows' tokens; layers that no row reaches are left out."""
     total: dict[str, Tensor] = {}
     for batch in batches(model, rows):
         real = torch.arange(batch.ids.shape[1]) < torch.from_numpy(batch.stop)[:, None]
         with recording_inputs(model, layers) as seen:
-            # whole rows: given only the predicting positions, a layer would see fewer
-            Pass(model, batch, end=False, rows_stay=True)
+            # ends behind the block, and whole rows reach it
+            Pass(model, batch, end=False, hidden_at=(number,), logits=False)
         for name, inputs in seen.items():
             whole = inputs.shape[:-1] == real.shape
             x = (inputs[real.to(inputs.device)] if whole else inputs.reshape(-1, inputs.shape[-1])).float()

@@ -15,7 +15,7 @@ from froc.attacks._hidden_states import (
     HIDDEN_OBSERVABLES,
     at_prompt,
     batches,
-    block_at,
+    layer_at,
     observed_under,
     prompt_tokens,
     sample,
@@ -28,7 +28,7 @@ from froc.measuring.attack import Attack, Material
 from froc.measuring.metric import Observable, Observation
 from froc.models.batches import Batch, Encoded, Limits, encode
 from froc.models.forward import Pass
-from froc.models.hooks import output_changed
+from froc.models.hooks import blocks, output_changed
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class LatentPerturbation(Attack):
         material: Material,
     ) -> Iterator[Observation]:
         """One observation, under the perturbation."""
-        block = block_at(model, self.depth)
+        block = blocks(model)[layer_at(model, self.depth)]
         known = encode(tokenizer, sample(material.known, material.seed), material.template, Limits.of(model))
         push = self._optimised(model, block, list(batches(model, known, GRADIENT_ROWS)))
         yield observed_under(model, tokenizer, block, push, rows, queries, observables)

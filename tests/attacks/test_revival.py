@@ -87,7 +87,14 @@ def test_only_linear_layers_of_blocks_are_rounded(base: Base, task: Task) -> Non
     base.restore()
     view, _ = split(task, 0.3)
     model: Any = copy.deepcopy(base.model)
+    passed: list[int] = []
+    for number, block in enumerate(blocks(model)):
+        block.register_forward_hook(lambda *_, number=number: passed.append(number))
     Gptq(bits=2, group=0).change(model, base.tokenizer, material(view))
+    # each pass ends behind the block that is rounded
+    n_batches = passed.count(len(blocks(model)) - 1)
+    assert n_batches
+    assert [passed.count(number) for number in range(len(blocks(model)))] == [n_batches * k for k in range(len(blocks(model)), 0, -1)]  # fmt: skip
     for name, p in model.named_parameters():
         was = base.model.get_parameter(name)
         if "layers." in name and p.ndim == 2:
