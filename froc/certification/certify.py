@@ -172,11 +172,12 @@ def certificate_of(
     division = None if search_share is None else Division(search_share, split_seed)
     losses, design = designed(losses_read.losses, division, named_beforehand or losses_read.beforehand)
     stated_claim = claim_of(losses, budget, **claim)
+    control, tested = _divided_alike(losses_read.control, losses), candidates(losses, stated_claim)
+    document = decided(losses, tested, stated_claim, control=control)
+    # counted once it is clear that nothing is refused, which shows nothing; the number changes words alone
     look = _counted(losses, stated_claim, design) if counted else opening_ledger.Certified()
-    control = _divided_alike(losses_read.control, losses)
-    document = decided(
-        losses, candidates(losses, stated_claim), replace(stated_claim, opening=look.number), control=control
-    )
+    if look.number != stated_claim.opening:
+        document = decided(losses, tested, replace(stated_claim, opening=look.number), control=control)
     document |= {"looks": {"times": look.times, "ways": look.options, "sealed": look.sealed}} if counted else {}
     named = design["kind"] == "named-beforehand" and losses["config"].n_unique() > 1
     warned = [*further(losses_read, stated_claim), *document["warnings"], *([] if control else [NO_CONTROL_WARNING])]

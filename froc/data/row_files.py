@@ -47,7 +47,7 @@ def read(path: Path, most: int | None = None) -> list[Record]:
     text = _decoded(path, _head(path, most))
     if text.lstrip().startswith("["):
         return _numbered(path, _parsed(text, path.name, 1, list)[:most])
-    if path.suffix == ".json" and (whole := _single(text)) is not None:
+    if path.suffix == ".json" and (whole := _single(text, path.name)) is not None:
         return _numbered(path, [whole])
     lines = enumerate(text.split("\n"), start=1)
     return [Record(path.name, n, _parsed(line, path.name, n, dict)) for n, line in lines if line.strip()]
@@ -85,12 +85,25 @@ def _parsed(text: str, name: str, line: int, kind: type) -> Any:
         ) from error
     except RecursionError as error:
         raise InputError(f"{name} line {line}: JSON nested too deeply; a row is one flat object") from error
+    _refuse_lone_surrogate(text, value, f"{name} line {line}")
     if not isinstance(value, kind):
         raise InputError(f"{name} line {line}: expected a JSON {'array' if kind is list else 'object'}")
     return value
 
 
-def _single(text: str) -> dict[str, Any] | None:
+def _refuse_lone_surrogate(text: str, value: Any, where: str) -> None:
+    """InputError for half of a pair of escapes in a JSON value, which no encoding can write. text: what it was read from."""
+    if "\\ud" not in text.lower():
+        return
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{where}: half of a pair of \\u escapes is no character; write the text again as UTF-8"
+        ) from error
+
+
+def _single(text: str, name: str) -> dict[str, Any] | None:
     """The one object of a file that writes it over several lines; None for lines that are objects, or that are not JSON."""
     if text.lstrip().partition("\n")[0].rstrip().endswith("}"):
         return None
@@ -98,6 +111,7 @@ def _single(text: str) -> dict[str, Any] | None:
         value = json.loads(text)
     except (json.JSONDecodeError, RecursionError):
         return None
+    _refuse_lone_surrogate(text, value, f"{name} line 1")
     return value if isinstance(value, dict) else None
 
 

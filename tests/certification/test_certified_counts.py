@@ -10,6 +10,7 @@ from froc.certification.certify import certify
 from froc.data.opening_ledger import certified, record
 from froc.data.splits import split
 from froc.data.task import FORGETTING
+from froc.errors import InputError
 from tests.data.test_opening_ledger import TASK
 
 
@@ -45,6 +46,21 @@ def test_a_table_says_how_often_it_was_certified(tmp_path: Path) -> None:
         )
     second = certify(table(tmp_path / "d.csv", [f"other {n}" for n in NAMES]), 0.1).document
     assert second["looks"]["times"] == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"bound": "normal_test_betting", "population": {"forgetting": "sample"}, "listed": {"forgetting": 800}},
+        {"bound": "binomial"},
+        {"budget": {"relative": 0.1}},
+    ],
+)
+def test_what_is_refused_shows_nothing_and_is_not_counted(tmp_path: Path, words: dict[str, Any]) -> None:
+    path = table(tmp_path / "a.csv", NAMES, loss=0.5)
+    with pytest.raises(InputError):
+        certify(path, **{"budget": 0.1, **words})
+    assert certify(path, 0.1).document["looks"]["times"] == 1
 
 
 def test_another_model_on_the_same_queries_is_another_way(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from froc.audit.documents import Plan
 from froc.data.task import Task
 from froc.risk.certificate import Candidate, certify
 from froc.risk.positive_control import Control
+from tests.audit import independent
 from tests.audit.authority import Authority, served
 from tests.commands import ROOT, Commands
 from tests.task_folder import write_rows
@@ -88,6 +90,12 @@ def test_a_plan_is_signed_before_the_first_trial(place: Path, froc: Froc, bundle
     for seed, code in ((1234, 0), (1235, 4)):
         assert froc("audit", "verify", bundle, "--key", place / "engineer.pub", "--audit-seed", seed).returncode == code
     assert "plan-signed-after-run" not in (bundle / "report.html").read_text()
+
+
+def test_the_second_verifier_takes_the_report_of_a_search(place: Path, bundle: Path) -> None:
+    """With what only a search writes into a certificate, such as what each mean is a mean of."""
+    now = datetime.now(UTC)
+    assert independent.check(bundle, [place / "engineer.pub"], place / "run" / "model", now) == "PASS"
 
 
 def test_a_run_that_goes_on_keeps_its_signature(place: Path, froc: Froc, bundle: Path) -> None:

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from froc.data.benchmarks import movielens as movielens_files
 from froc.data.benchmarks import read
 from froc.data.task import FORGETTING, UTILITY
 from tests.data.benchmark_files import goodreads, measured, movielens, refused, trained, write
@@ -108,3 +109,11 @@ def test_books_that_are_counted_anew_need_their_map(tmp_path: Path) -> None:
     )
     again = read("goodreads:forget20", anew)
     assert (again.forget, again.retain, again.queries) == (task.forget, task.retain, task.queries)
+
+
+def test_titles_of_old_files_are_read_in_either_encoding_and_end_at_line_ends_alone(tmp_path: Path) -> None:
+    """In UTF-8 the second byte of Å is 0x85, which ends a line in Latin-1."""
+    for encoding in ("utf-8", "latin-1"):
+        (tmp_path / "movies.dat").write_bytes("1::Ådalen (1977)::g\r\n2::Amélie (2001)::g\n".encode(encoding))
+        rows = [fields for _, fields in movielens_files._separated(tmp_path / "movies.dat", "::", 2)]
+        assert rows == [["1", "Ådalen (1977)"], ["2", "Amélie (2001)"]]

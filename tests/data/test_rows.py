@@ -323,3 +323,16 @@ def test_one_retain_row_without_a_group_is_said_since_it_changes_the_unit(tmp_pa
     assert note.startswith("1 of 4 retain queries name no group (retain_queries.jsonl row 3 first)")
     (tmp_path / "task.toml").write_text('[units]\nutility = "query"\n')
     assert not [note for note in folders.load(tmp_path)[0].notes if "group" in note]
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "whole.json"])
+def test_half_of_an_escaped_pair_is_refused_with_its_line_and_a_whole_one_is_read(tmp_path: Path, name: str) -> None:
+    for escapes, refused in (("\\ud800", True), ("\\ud83d\\ude00", False)):
+        row = f'{{"question": "Who{escapes}?", "answer": "Oslo"}}'
+        text = {"rows.jsonl": row, "rows.json": f"[{row}]", "whole.json": row.replace(", ", ",\n")}[name]
+        (tmp_path / name).write_text(text)
+        if refused:
+            with pytest.raises(InputError, match=f"{name} line 1: half of a pair"):
+                read_rows(tmp_path / name)
+        else:
+            assert [row.question for row in read_rows(tmp_path / name)] == ["Who\U0001f600?"]

@@ -67,12 +67,18 @@ def _separated(path: Path, between: str, count: int) -> Iterator[tuple[str, Sequ
     """(file and line, the first fields of the line)."""
     if not path.is_file():
         raise InputError(f"{path.parent} has no {path.name}; take both files from one release")
-    # titles of the old releases are in Latin-1
-    lines = path.read_bytes().decode("latin-1").splitlines()
-    for place, line in enumerate(lines, start=1):
-        fields = line.split(between)
+    for place, line in enumerate(_text(path.read_bytes()).rstrip("\n").split("\n"), start=1):
+        fields = line.rstrip("\r").split(between)
         if len(fields) < count or not all(text.strip() for text in fields[:count]):
             raise InputError(
                 f"{path.name} row {place} has not {count} fields separated by {between!r}; take it from the release"
             )
         yield f"{path.name} row {place}", fields[:count]
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        # as the old releases have titles
+        return data.decode("latin-1")

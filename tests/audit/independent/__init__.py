@@ -30,13 +30,8 @@ from tests.audit.independent.statistics import derived
 
 __all__ = ["RefusedError", "check"]
 FILES = {"losses.csv", "plan.dsse.json", "plan.json", "report.dsse.json", "report.html", "seal.json", "trials.jsonl"}
-MEDIA = {
-    "tsr": "application/timestamp-reply",
-    "csv": "text/csv",
-    "html": "text/html",
-    "json": "application/json",
-    "jsonl": "application/jsonl",
-}
+MEDIA = {"tsr": "application/timestamp-reply", "csv": "text/csv", "html": "text/html"}
+MEDIA |= {kind: f"application/{kind}" for kind in ("json", "jsonl")}
 REPORT = """schema name sequence issued expires supersedes signers harness assuranceLevel asked opening model plan method
 certificate claims config chosen verdict trials limits environment evidence"""
 SEAL = "format plan candidates search_losses trials calibration order base_weights_digest model_files"
@@ -136,5 +131,5 @@ def check(
     )
     log = trials(files["trials.jsonl"], plan, seal, planned)
     further = stages(files, plan, [trial["ended"] or trial["started"] for trial in log], issued)
-    losses, ends = matrices(files["losses.csv"], plan, seal, further)
-    return derived(report, covered, plan, planned, stated["signed"], seal, log, losses, further, ends)
+    losses, ends, single = matrices(files["losses.csv"], plan, seal, further)
+    return derived(report, covered, plan, planned, stated["signed"], seal, log, losses, further, ends, single)

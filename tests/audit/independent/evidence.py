@@ -39,8 +39,7 @@ def trials(data: bytes, plan: Json, seal: Json, planned: str) -> list[Json]:
     need(all(v["stop"] <= trial["steps"] for trial in log for v in trial["variants"]))
     methods = plan["search"].get("methods") or (["external"] if plan.get("plugins") is not None else None)
     need(methods is None or all(trial["method"] in methods for trial in log))
-    if plan.get("fidelity") is not None:
-        need(set(plan["fidelity"]) == papers(plan))
+    need(plan.get("fidelity") is None or set(plan["fidelity"]) == papers(plan))
     lost = {end["config"]: end["search"] for trial in log for end in (trial, *trial["variants"]) if end["search"]}
     for rank, candidate in enumerate(seal["candidates"], start=1):
         need(candidate["weight"] == 1 / rank)
@@ -81,10 +80,10 @@ def stages(files: dict[str, bytes], plan: Json, ended: list[str], issued: dateti
     return list(document["stages"])
 
 
-def matrices(data: bytes, plan: Json, seal: Json, further: list[Json]) -> tuple[Losses, dict[str, list[int]]]:
+def matrices(data: bytes, plan: Json, seal: Json, further: list[Json]) -> tuple[Losses, dict[str, list[int]], Losses]:
     """risk -> per candidate the losses of its units, stage after stage, in each in the order of the units' digests; last those of the
-    base model. And risk -> number of units at the end of each stage."""
-    text, losses = data.decode("ascii", "replace").split("\n"), Losses()
+    base model. risk -> number of units at the end of each stage. And the losses of single queries, in any order."""
+    text, losses, single = data.decode("ascii", "replace").split("\n"), Losses(), Losses()
     ends: dict[str, list[int]] = {risk: [] for risk in plan["budget"]}
     need(text[0] == "config,split,risk,unit,query,loss", text[-1] == "", all(map(ROW.fullmatch, text[1:-1])))
     rows = [row.split(",") for row in text[1:-1]]
@@ -97,7 +96,7 @@ def matrices(data: bytes, plan: Json, seal: Json, further: list[Json]) -> tuple[
     need({row[2] for row in rows} <= set(plan["budget"]))
     sealed = [(seal["calibration"], plan["split"]["calibration"])] + [(s["queries"], s["units"]) for s in further]
     for risk, kind in plan["task"]["units"].items() if seal["candidates"] else ():
-        losses[risk] = [[] for _ in names]
+        losses[risk], single[risk] = [[] for _ in names], [[] for _ in names]
         seen: set[str] = set()
         for split, (queries, counts) in zip(splits, sealed, strict=True):
             here = [row for row in rows if row[1:3] == [split, risk]]
@@ -120,5 +119,6 @@ def matrices(data: bytes, plan: Json, seal: Json, further: list[Json]) -> tuple[
                 whole = [-(-sum(mine[query] for query in units[unit]) // len(units[unit])) for unit in first]
                 need(plan["bound"][risk] != "binomial" or set(whole) <= {0, 1000})
                 losses[risk][place] += whole
+                single[risk][place] += mine.values()
             ends[risk].append(len(seen))
-    return losses, ends
+    return losses, ends, single

@@ -65,15 +65,14 @@ def bounded(kind: str, losses: list[int], ends: list[int], u: float, level: floa
 
 
 def candidate(
-    sealed: Json, row: Json, losses: dict[str, list[int]], plan: Json, delta: float, share: float, ends: dict[str, list[int]]
+    sealed: Json, row: Json, losses: dict[str, list[int]], plan: Json, delta: float, share: float, ends: dict[str, list[int]],
+    of_queries: dict[str, list[int]],
 ) -> None:  # fmt: skip
     """The numbers of one candidate, which is tested at its share of the level first."""
     for risk, alpha in plan["budget"].items():
         kind, cur, mine, p = plan["bound"][risk], row["cur"][risk], losses[risk], float(row["p_values"][risk])
-        own = max(
-            1e-300,
-            p_value(kind, mine, ends[risk], alpha, min(0.5, delta * share) if "levels" in plan else delta * share),
-        )
+        aim = min(0.5, delta * share) if "levels" in plan else delta * share
+        own = max(1e-300, p_value(kind, mine, ends[risk], alpha, aim))
         need(own * (1 - 1e-9) <= p <= min(1.0, own * 1.0000101), set(cur) == {"pointwise", "simultaneous"})
         for name, level in (("pointwise", delta), ("simultaneous", delta * share / len(plan["budget"]))):
             u = float(cur[name])
@@ -88,6 +87,8 @@ def candidate(
     whole = {name: row[name] for name in ("certified", "p_values", "cur", "robust_radius")}
     need(all(set(row[name]) == set(losses) for name in ("p_values", "cur", "robust_radius")))
     whole |= {"n": {risk: len(values) for risk, values in losses.items()}, "empirical": means}
+    pooled = {risk: round(sum(values) / 1000 / len(values), 6) for risk, values in of_queries.items()}
+    whole |= {"empirical_queries": pooled} if pooled and plan.get("estimand") else {}
     need(line(row) == line(plain({**sealed, **whole, "p_value": max(map(float, row["p_values"].values()))})))
 
 
@@ -107,7 +108,7 @@ def shown(risk: str, claimed: Json, absences: list[int], plan: Json, level: floa
 
 def derived(
     report: Json, covered: Json, plan: Json, planned: str, signed: str, seal: Json, log: Any, losses: Any,
-    further: list[Json], ends: dict[str, list[int]],
+    further: list[Json], ends: dict[str, list[int]], single: dict[str, list[list[int]]],
 ) -> str:  # fmt: skip
     """The verdict, where all that follows from the evidence is what the report says."""
     cert, budget, m = report["certificate"], dict(sorted(plan["budget"].items())), len(seal["candidates"])
@@ -120,7 +121,9 @@ def derived(
     whole_weight = sum(float(row["weight"]) for row in cert["candidates"])
     for i, row in enumerate(cert["candidates"]):
         share = float(row["weight"]) / whole_weight if "levels" in plan else 1 / m
-        candidate(seal["candidates"][i], row, {risk: losses[risk][i] for risk in budget}, plan, delta, share, ends)
+        mine = {risk: losses[risk][i] for risk in budget}
+        of_queries = {risk: single[risk][i] for risk, unit in plan["task"]["units"].items() if unit != "query"}
+        candidate(seal["candidates"][i], row, mine, plan, delta, share, ends, of_queries)
     base = {risk: losses[risk].pop() for risk in budget} if "control" in plan and m else {}
     before = {risk: shown(risk, cert["base"][risk], base[risk], plan, delta, ends[risk]) for risk in base}
     void = [risk for risk in before if before[risk]["vacuous"]]
@@ -152,7 +155,9 @@ def derived(
     whole |= {"opening": {**cert["opening"], "number": report["opening"], "planned": plan["openings"]}}
     whole["certified"], whole["candidates"] = [row["config"] for row in rows if row["certified"]], rows
     whole |= {"sequential": {"planned": many, "measured": spent, "saved": many - spent} if plan["sequential"] else None}
-    whole |= {"base": before} if base else {}
+    whole |= {name: plan[name] for name in ("estimand", "largest") if plan.get(name)} | (
+        {"base": before} if base else {}
+    )
     steps = [{risk: ends[risk][k + 1] - ends[risk][k] for risk in budget} for k in range(len(further))]
     rows_of = [{name: stage[name] for name in ("number", "rows", "seed")} for stage in further]
     whole |= {"stages": [stage | {"n": n} for stage, n in zip(rows_of, steps, strict=True)]} if further else {}
@@ -166,9 +171,7 @@ def derived(
     more |= {"tokenizer-from-the-data": bool(covered) and "tokenizer" in plan}
     more |= {"small-sample": any(len(values) < 50 for every in losses.values() for values in every)}
     tree = sha("".join(f"{covered[name]}  {name}\n" for name in sorted(covered)).encode()) if covered else None
-    own = next(
-        (candidate.get("weights_digest") for candidate in seal["candidates"] if candidate["config"] == config), None
-    )
+    own = {sealed["config"]: sealed.get("weights_digest") for sealed in seal["candidates"]}.get(config)
     about = {part: {name: plan[part][name] for name in ("name", "digest")} for part in ("model", "task")}
     follows: Json = {
         "model": {"base": about["model"], "config": config, "format": "safetensors", "files": len(covered)}
@@ -179,7 +182,8 @@ def derived(
             else {"weightsDigest": {"alg": "tensors-sha256", "value": own, "base": seal["base_weights_digest"]}}
         ),
         "plan": {"sha256": planned, "created": plan["created"], "signed": signed, "task": about["task"]}
-        | {"status": "signed-before-first-trial" if early else "asserted-signed-after-run"},
+        | {"status": "signed-before-first-trial" if early else "asserted-signed-after-run"}
+        | ({"auditSeed": str(plan["task"]["split_seed"])} if plan["task"].get("seed_from") else {}),
         "method": {"procedure": plan["procedure"], "bound": plan["bound"], "quantum": 1000, "metric": plan["metrics"]}
         | {"selectionRule": "widest-margin-in-the-worst-risk"},
         "claims": [
