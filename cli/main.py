@@ -55,10 +55,10 @@ def root(
 
 def main() -> None:
     """Run the command line; every expected error is one line on standard error and an exit code of its own."""
-    # also while a model loads
-    interrupts.install()
     try:
-        app(prog_name="froc")
+        # also while a model loads
+        with interrupts.never_lost():
+            app(prog_name="froc")
     except FrocError as error:
         _say(str(error), error)
         sys.exit(error.exit_code)
